@@ -1,0 +1,59 @@
+/*
+ * Kernels: floats and lengths only; no tensor, no graph, no error.
+ *
+ * Every fast kernel has a naive twin, the oracle of its tests and the fallback of a processor
+ * that has nothing better.
+ */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "engine/tensor.h"
+
+/* Once per process: one BLAS thread per call (our own threads are the only ones). */
+void kernels_start(void);
+
+/* gemm.c: C [m, n] = alpha op(A) op(B) + beta C, row-major; op(A) is [m, k], op(B) [k, n].
+ * lda, ldb, ldc: elements from one row to the next as stored. beta 0 overwrites C, whatever
+ * it held. */
+void kernel_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+                 nn_real alpha, const nn_real *a, int64_t lda, const nn_real *b, int64_t ldb,
+                 nn_real beta, nn_real *c, int64_t ldc);
+void kernel_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+                       nn_real alpha, const nn_real *a, int64_t lda, const nn_real *b,
+                       int64_t ldb, nn_real beta, nn_real *c, int64_t ldc);
+
+/* vector_math.c: y may be x. */
+void kernel_exp(int64_t n, const nn_real *x, nn_real *y);
+void kernel_sigmoid(int64_t n, const nn_real *x, nn_real *y);
+void kernel_tanh(int64_t n, const nn_real *x, nn_real *y);
+void kernel_axpy(int64_t n, nn_real a, const nn_real *x, nn_real *y);   /* y += a x */
+nn_real kernel_sum(int64_t n, const nn_real *x);
+nn_real kernel_dot(int64_t n, const nn_real *x, const nn_real *y);
+nn_real kernel_max(int64_t n, const nn_real *x);                        /* n > 0 */
+
+/* y [rows, columns] = activation(y + bias), with bias by column [columns] or by row [rows];
+ * either may be NULL. `activation` is an enum op_activation with its parameters. */
+void kernel_bias_activation(int64_t rows, int64_t columns, nn_real *y, int64_t stride,
+                            const nn_real *column_bias, const nn_real *row_bias,
+                            int activation, nn_real alpha, nn_real beta);
+
+/* convolution.c: the columns matrix of one image, x [channels, height, width] to
+ * columns [channels kernel_h kernel_w, out_h out_w], zero where a tap is outside; and its
+ * transpose, which adds columns back into dx. */
+struct kernel_window {
+    int64_t channels, height, width;
+    int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+    int64_t pad_top, pad_left;
+    int64_t out_h, out_w;
+};
+void kernel_im2col(const struct kernel_window *w, const nn_real *x, nn_real *columns);
+void kernel_col2im(const struct kernel_window *w, const nn_real *columns, nn_real *dx);
+
+/* random.c: numbers by counter, not by state: element i of stream `key` is the same whoever
+ * computes it, and in whatever order. */
+uint64_t kernel_random_key(uint64_t key, uint64_t stream);      /* a key of its own */
+uint64_t kernel_random(uint64_t key, uint64_t i);               /* 64 uniform bits */
+double kernel_random_uniform(uint64_t key, uint64_t i);         /* [0, 1) */
+double kernel_random_normal(uint64_t key, uint64_t i);          /* mean 0, variance 1 */
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * Runs a network forwards and backwards over a batch that is cut into shards.
+ *
+ * The activations of the whole batch are in memory, and a shard is a range of rows of them. A
+ * shard runs all consecutive operations that keep rows apart; an operation that mixes them
+ * (BatchNormalization in training, a reduction over the batch) runs on the whole batch between
+ * two barriers. Each shard adds to weight gradients of its own, which are summed in the order
+ * of the shards. How a batch is cut depends only on its size, so every figure is the same for
+ * any number of threads.
+ */
+#ifndef TRAINER_EXECUTOR_H
+#define TRAINER_EXECUTOR_H
+
+#include "trainer/dataset.h"
+#include "trainer/network.h"
+#include "trainer/parallel.h"
+
+struct executor;
+
+/* For batches of up to max_batch rows. The network's graph is inferred for that. */
+struct executor *executor_new(struct network *network, int64_t max_batch,
+                              struct parallel *parallel, struct nn_error *error);
+void executor_free(struct executor *executor);
+
+/* The elements of input i, [max_batch, ...]: to be filled before a run. */
+void *executor_input(struct executor *executor, int i);
+
+/* What the rows of a batch should give. */
+struct executor_target {
+    enum loss_kind loss;
+    const int32_t *classes;     /* [rows] or NULL */
+    const nn_real *targets;     /* [rows, n] or NULL */
+};
+
+/* One forward pass over `rows` rows. training: dropout drops (from `key`), batch statistics
+ * are used and the running ones updated. Returns the sum of the losses. */
+double executor_forward(struct executor *executor, int64_t rows, bool training, uint64_t key,
+                        const struct executor_target *target);
+
+/* The gradient of the mean loss of the last forward pass, over all trained weights:
+ * [n_trained], valid until the next call. */
+const nn_real *executor_backward(struct executor *executor);
+
+/* The logits of the last forward pass, [rows, n]. */
+const nn_real *executor_output(const struct executor *executor);
+
+/* The first layer whose output of the last pass is not finite (by its name), or NULL. */
+const char *executor_nonfinite(const struct executor *executor);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * A recipe: everything about a training in one JSON file. README.md has the reference.
+ *
+ *     {"name":   "mnist",
+ *      "data":   {"format": "idx", ...},                       trainer/dataset.h
+ *      "inputs": [{"name": "image", "shape": [1, 28, 28]}],    without the batch; "datatype",
+ *                                                              "columns" (CSV) optional
+ *      "layers": [{"type": "scale", "factor": 0.00392156862745098},
+ *                 {"type": "conv2d", "name": "conv1", "filters": 32, "kernel": 3, ...},
+ *                 ...],                                        trainer/layers.h
+ *      "loss":   "softmax_cross_entropy",
+ *      "optimizer": {"type": "adamw", "learning_rate": 0.002, "weight_decay": 0.01},
+ *      "schedule":  {"type": "cosine", "warmup_steps": 100},
+ *      "training":  {"epochs": 8, "batch_size": 128, "seed": 1, "l2": 0, "clip_norm": 0,
+ *                    "validation_fraction": 0.1,
+ *                    "early_stopping": {"patience": 3, "min_delta": 0}}}
+ *
+ * It is checked completely before any data is read.
+ */
+#ifndef TRAINER_RECIPE_H
+#define TRAINER_RECIPE_H
+
+#include <jansson.h>
+
+#include "trainer/dataset.h"
+#include "trainer/loss.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+
+struct network;
+
+struct recipe {
+    json_t *json;               /* the whole; strings below are in it */
+    const char *name;
+    int n_inputs;
+    struct dataset_input *inputs;
+    const json_t *data, *layers;
+    enum loss_kind loss;
+    enum dataset_target target; /* "target" in data: "input" trains an autoencoder */
+    struct optimizer_settings optimizer;
+    struct schedule_settings schedule;
+    int epochs, batch_size;
+    uint64_t seed;
+    double l2;                  /* added to the loss as l2/2 |w|^2, weights only */
+    double clip_norm;           /* 0: gradients are not clipped */
+    double validation_fraction; /* of the training data; 0: none */
+    int patience;               /* epochs without improvement before stopping; 0: never */
+    double min_delta;
+};
+
+/* Reads and checks a recipe: keys (with the nearest valid one), types, ranges, and that the
+ * layers' shapes fit. Errors are "FILE: layers[2].kernel: ...". On failure *recipe is
+ * empty. */
+int recipe_read(struct recipe *recipe, const char *path, struct nn_error *error);
+
+/* The same from the text that a bundle holds. */
+int recipe_parse(struct recipe *recipe, const char *text, struct nn_error *error);
+void recipe_release(struct recipe *recipe);
+
+/* Canonical JSON (sorted keys, compact) for the bundle; to be freed. */
+char *recipe_text(const struct recipe *recipe);
+
+/* Reading JSON fields by description: one row names a key, once. Used for recipes, layers
+ * and data. */
+enum field_kind { FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_STRING, FIELD_CHOICE, FIELD_JSON,
+                  FIELD_INT_OR_PAIR };
+
+struct field {
+    const char *key;            /* NULL ends the rows */
+    enum field_kind kind;
+    size_t offset;              /* int64_t, double, bool, const char *, int, const json_t *,
+                                   int64_t[2] */
+    double initial, min, max;
+    const char *const *choices; /* FIELD_CHOICE: names ended by NULL; initial is an index */
+    bool required;
+};
+
+/* Fills `out` from the object by its rows. Every key must have a row: the error is
+ * "PATH.kernal: unknown key, did you mean \"kernel\"?". `path` is the object's own. */
+int fields_read(const json_t *object, const char *path, const struct field *fields, void *out,
+                struct nn_error *error);
+
+/* The nearest of the names to `word` (edit distance at most 3), or NULL. */
+const char *nearest_name(const char *word, const char *const *names);
+
+#endif
