@@ -1,0 +1,54 @@
+/*
+ * Tensors as JSON: from a request's body straight into input tensors, from output tensors
+ * into an answer. No tree, no recursion, memory bounded by the limits.
+ */
+#ifndef SERVER_JSON_TENSOR_H
+#define SERVER_JSON_TENSOR_H
+
+#include "engine/engine.h"
+#include "server/buffer.h"
+
+enum { JSON_TENSOR_MAX_PORTS = 64, JSON_TENSOR_MAX_DEPTH = 64 };
+
+/* Rows of every input of a model, side by side. */
+struct json_rows {
+    const struct nn_model *model;
+    int64_t n;                  /* rows that were read */
+    int64_t capacity;           /* rows that data has room for */
+    bool owned;                 /* data was allocated here, not lent by the caller */
+    void *data[JSON_TENSOR_MAX_PORTS];      /* per input, [capacity, ...] */
+};
+
+/* Reads the body of a predict request:
+ *
+ *     {"instances": [row, ...]}    a row is a value of exactly the input's nesting, or its
+ *                                  elements flat in row-major order; with several inputs an
+ *                                  object of them by name
+ *     {"inputs": {name: [row, ...], ...}}
+ *
+ * into rows->data. The caller sets model, and capacity and data to memory that it lends (or
+ * capacity 0); when more rows come, they move to memory of their own (owned). An input with a
+ * fixed first dimension takes exactly that many rows.
+ *
+ * Returns 0, or the HTTP status: 400, 413 (more than max_rows instances), 500 (no memory). The
+ * error says where: "instances[2][0][5]: expected a number, got a string (byte 134)". On
+ * failure nothing is owned. */
+int json_rows_read(struct json_rows *rows, const char *body, size_t size, int64_t max_rows,
+                   struct nn_error *error);
+void json_rows_release(struct json_rows *rows);
+
+/* Writes the rows [first, first + n) of the outputs (concrete tensors, in the model's order)
+ * as the value of "predictions": an array by row, of objects by name when there are several
+ * outputs. An output that does not begin with the batch is written whole, as {"name": ...}
+ * or alone. -1: an element is not finite. */
+int json_write_predictions(struct buffer *out, const struct nn_model *model,
+                           const struct nn_tensor *const *outputs, int64_t first, int64_t n,
+                           struct nn_error *error);
+
+/* The value of "labels": by row the name of the largest element of output 0; for a single
+ * output per row and two labels, whether it is above 0.5. Nothing and false when the model
+ * names no classes or their number does not fit. */
+bool json_write_labels(struct buffer *out, const struct nn_model *model,
+                       const struct nn_tensor *output, int64_t first, int64_t n);
+
+#endif

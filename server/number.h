@@ -1,0 +1,30 @@
+/*
+ * Numbers between JSON and memory, both ways exact.
+ */
+#ifndef SERVER_NUMBER_H
+#define SERVER_NUMBER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum number_verdict {
+    NUMBER_OK,
+    NUMBER_INVALID,             /* not a number of RFC 8259 */
+    NUMBER_RANGE,               /* a number, but not of this type's range */
+    NUMBER_FRACTION,            /* a fraction or an exponent where an integer is wanted */
+};
+
+/* Reads the JSON number that begins at *p (before end) and moves *p behind it; on failure
+ * *p stays. Floats are correctly rounded; beyond FLT_MAX is NUMBER_RANGE. */
+enum number_verdict number_read_float(const char **p, const char *end, float *value);
+enum number_verdict number_read_integer(const char **p, const char *end, int64_t min,
+                                        int64_t max, int64_t *value);
+
+enum { NUMBER_MAX_TEXT = 24 };
+
+/* The shortest decimal that reads back to the same float, as JSON; not for NaN or infinity.
+ * Returns its length (no zero byte is written). */
+size_t number_write_float(char *out, float value);
+size_t number_write_integer(char *out, int64_t value);
+
+#endif
