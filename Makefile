@@ -96,11 +96,131 @@ $(BUILD)/obj/%.o: %.c
 .SUFFIXES:
 .SECONDARY:
 
-.PHONY: tests
+# ---- what to do with it ---------------------------------------------------------------------
+
+.PHONY: help
+help:
+	@echo 'make               build/predictd and build/predictd-train'
+	@echo 'make run           show the whole product: serve, train, publish, reload'
+	@echo 'make test          build and run every test under the address sanitizer'
+	@echo 'make check         all of that, the thread sanitizer, both compilers, layers, symbols'
+	@echo 'make check-mnist   train MNIST to 99.3 %, serve it, compare all 10,000 answers'
+	@echo 'make bench         measure beside a bare libmicrohttpd server'
+	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
+	@echo 'make format        clang-format'
+	@echo 'make clean         remove build/'
+	@echo 'Variables: CC=clang  SANITIZE=address,undefined  V=1  WERROR=1'
+
+# What a target needs, by pkg-config and in PATH; what is missing is installed where there
+# is apt, and listed elsewhere.
+build_modules := libmicrohttpd jansson openblas zlib
+build_needs   := gcc libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
+                 zlib1g-dev curl
+test_needs    := $(build_needs) libcurl4-openssl-dev libcmocka-dev libonnx-testdata python3
+check_needs   := $(test_needs) clang libclang-rt-14-dev
+
+define need # programs, pkg-config modules, files, Debian packages
+	@missing=; \
+	for program in $(1); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	for module in $(2); do pkg-config --exists $$module 2>/dev/null || missing="$$missing $$module"; done; \
+	for file in $(3); do test -e $$file || missing="$$missing $$file"; done; \
+	test -z "$$missing" && exit 0; \
+	echo "predictd needs, and does not find:$$missing"; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "Please install what these Debian packages hold: $(4)"; exit 1; fi; \
+	sudo=; test $$(id -u) = 0 || sudo=sudo; \
+	echo "Installing with $$sudo apt-get: $(4)"; \
+	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    $$sudo apt-get install -y -qq --no-install-recommends $(4) >/dev/null
+endef
+
+.PHONY: need-build need-test need-check
+need-build:
+	$(call need,gcc pkg-config curl,$(build_modules),,$(build_needs))
+need-test:
+	$(call need,gcc pkg-config curl python3,$(packages),/usr/share/libonnx-testdata,$(test_needs))
+need-check: need-test
+	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
+
+.PHONY: run
+run: need-build
+	@$(MAKE) --no-print-directory all
+	@sh models/demo.sh
+
+# The tests run under the sanitizers; the gradient checks in double precision besides.
+ASAN   := address,undefined
+INNER   = $(MAKE) --no-print-directory
+.PHONY: test
+test: need-test
+	@$(INNER) check-layers
+	@$(INNER) SANITIZE=$(ASAN) all tests
+	@$(INNER) SANITIZE=$(ASAN) REAL=double gradients
+	@$(INNER) all check-symbols
+	@bash tests/run.sh build/address-undefined build/address-undefined-double
+
+.PHONY: tests gradients
 tests: $(tests)
-.PHONY: gradients
 gradients: $(gradients)
+
+.PHONY: check
+check: need-check test
+	@$(INNER) CC=clang WERROR=1 all tests
+	@$(INNER) check-headers
+	@$(INNER) SANITIZE=thread all tests
+	@bash tests/run.sh build/thread
+
+.PHONY: check-mnist
+check-mnist: need-test
+	@$(INNER) all
+	@$(INNER) $(BUILD)/bench/check_predictions
+	@sh models/mnist/check.sh
+
+.PHONY: bench
+bench: need-test
+	@$(INNER) all $(benches)
+	@sh tests/bench/run.sh
+
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/predictd $(BUILD)/predictd-train $(DESTDIR)$(PREFIX)/bin
+
+.PHONY: format
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
 
 .PHONY: clean
 clean:
 	rm -rf build
+
+# ---- the architecture, kept true ------------------------------------------------------------
+
+# refuse MESSAGE: the lines that the command before it found must be none.
+refuse = | { ! grep . >&2 || { echo "$(1)" >&2; exit 1; }; }
+
+.PHONY: check-layers
+check-layers:
+	@grep -nE '#include "(server|trainer|tests)/' -r engine \
+	    $(call refuse,engine/ includes nothing but engine/)
+	@grep -nE '#include "(trainer|tests)/|#include "engine/[^"]*"' -r server | grep -v '"engine/engine.h"' \
+	    $(call refuse,server/ sees of the engine only engine/engine.h; nothing of the trainer)
+	@grep -nE '#include "(server|tests)/' -r trainer \
+	    $(call refuse,trainer/ includes nothing of the server)
+	@grep -ln '#include <cblas.h>' -r engine trainer server | grep -vx engine/kernels/gemm.c \
+	    $(call refuse,cblas.h has one door: engine/kernels/gemm.c)
+	@grep -ln '#include <microhttpd.h>' -r engine trainer server | sed 1,2d \
+	    $(call refuse,microhttpd.h has at most two doors)
+	@grep -ln '#include <jansson.h>' -r engine | grep -v '^engine/formats/' \
+	    $(call refuse,in the engine only formats/ reads JSON)
+	@grep -nE '\<(printf|puts|exit|_exit|abort|pthread_create) ?\(' -r engine | grep -v '^[^:]*:[0-9]*: \*' \
+	    $(call refuse,the engine prints nothing and never exits and starts no thread)
+
+.PHONY: check-symbols
+check-symbols: $(BUILD)/predictd
+	@nm $< | grep -E ' gradient_| (autodiff|recipe|network|executor|optimizer|dataset)_' \
+	    $(call refuse,the server links no gradient and nothing of the trainer)
+
+.PHONY: check-headers
+check-headers:
+	@for header in $$(git ls-files 'engine/*.h' 'server/*.h' 'trainer/*.h'); do \
+	    echo "#include \"$$header\"" | $(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only -x c - || exit 1; done
