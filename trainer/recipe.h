@@ -23,6 +23,7 @@
 #include <jansson.h>
 
 #include "trainer/dataset.h"
+#include "trainer/fields.h"
 #include "trainer/loss.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
@@ -59,28 +60,5 @@ void recipe_release(struct recipe *recipe);
 
 /* Canonical JSON (sorted keys, compact) for the bundle; to be freed. */
 char *recipe_text(const struct recipe *recipe);
-
-/* Reading JSON fields by description: one row names a key, once. Used for recipes, layers
- * and data. */
-enum field_kind { FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_STRING, FIELD_CHOICE, FIELD_JSON,
-                  FIELD_INT_OR_PAIR };
-
-struct field {
-    const char *key;            /* NULL ends the rows */
-    enum field_kind kind;
-    size_t offset;              /* int64_t, double, bool, const char *, int, const json_t *,
-                                   int64_t[2] */
-    double initial, min, max;
-    const char *const *choices; /* FIELD_CHOICE: names ended by NULL; initial is an index */
-    bool required;
-};
-
-/* Fills `out` from the object by its rows. Every key must have a row: the error is
- * "PATH.kernal: unknown key, did you mean \"kernel\"?". `path` is the object's own. */
-int fields_read(const json_t *object, const char *path, const struct field *fields, void *out,
-                struct nn_error *error);
-
-/* The nearest of the names to `word` (edit distance at most 3), or NULL. */
-const char *nearest_name(const char *word, const char *const *names);
 
 #endif
