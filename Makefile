@@ -172,13 +172,12 @@ check: need-check test
 .PHONY: check-mnist
 check-mnist: need-test
 	@$(INNER) all
-	@$(INNER) $(BUILD)/bench/check_predictions
-	@sh models/mnist/check.sh
+	@python3 tests/check_mnist.py $(BUILD) $${PREDICTD_DATA:-data}
 
 .PHONY: bench
 bench: need-test
 	@$(INNER) all $(benches)
-	@sh tests/bench/run.sh
+	@bash tests/bench/run.sh $(BUILD)
 
 .PHONY: install
 install: all
