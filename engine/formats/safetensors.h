@@ -35,13 +35,13 @@ struct safetensors {
 int safetensors_read(struct safetensors *file, const char *path, struct nn_error *error);
 void safetensors_release(struct safetensors *file);
 
-/* Writes entries (sorted by name) and metadata (by key), the same bytes for the same content;
- * through a temporary file in the same folder, fsync, rename and fsync of the folder, so that
- * a reader sees the old file or the new one. FP32 only as float. */
+/* Writes entries (larger elements first, then by name) and metadata (by key), the same bytes
+ * for the same content; as atomic_file_write() does, so that a reader sees the old file or
+ * the new one. FP32 only as float. */
 int safetensors_write(const struct safetensors *file, const char *path,
                       struct nn_error *error);
 
-/* NULL: it is not there. */
+/* NULL: it is not there. Of files that were read. */
 const struct nn_tensor *safetensors_find(const struct safetensors *file, const char *name);
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
