@@ -18,7 +18,14 @@
 
 enum { GRAPH_NONE = -1 };       /* in a node's inputs: an optional input that was left out */
 
-enum { GRAPH_MAX_NODES = 65536 };
+enum {
+    GRAPH_MAX_NODES = 65536,
+    NODE_MAX_INPUTS = 1024,
+    NODE_MAX_OUTPUTS = 8,
+};
+
+/* What all tensors of a graph take together; inference refuses more. */
+#define GRAPH_MAX_BYTES (INT64_C(1) << 40)
 
 struct graph_value {
     const char *name;           /* unique in the graph; owned by it */
@@ -56,7 +63,8 @@ void graph_free(struct graph *g);           /* NULL is allowed */
 /* Zeroed, aligned memory that is freed with the graph; NULL when there is none. */
 void *graph_allocate(struct graph *g, size_t bytes);
 
-/* The functions below copy names and return a value, or -1. */
+/* The functions below copy names and return a value, or -1. A name is that of one value only.
+ * A graph that refused something is as it was. */
 
 /* The first dimension may be -1, the batch; every other one is positive. */
 int graph_add_input(struct graph *g, const char *name, enum nn_datatype datatype,
@@ -94,9 +102,11 @@ int graph_infer_node(const struct graph *g, int node, int64_t batch,
                      const struct op_value *types, struct op_inference *result,
                      struct op_value *outputs, struct nn_error *error);
 
-/* Infers at two batch sizes, neither of which is a dimension of the graph by accident, and
- * leaves -1 in `shape` where an output depends on the batch. Returns NULL when every input and
- * output has the batch as axis 0, else the reason in words, owned by the graph. */
+/* Follows the batch through the graph, by inference at two batch sizes that are a dimension
+ * of no graph by accident. *unbatched becomes NULL when every input and output has the batch
+ * as axis 0 and no row of an output can depend on another row; else the reason in words, owned
+ * by the graph. output_shapes ([n_outputs], NULL allowed) have -1 where they depend on the
+ * batch. Leaves the graph inferred for one row; fails where that cannot be done. */
 int graph_follow_batch(struct graph *g, struct nn_shape *output_shapes,
                        const char **unbatched, struct nn_error *error);
 
