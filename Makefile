@@ -24,7 +24,7 @@ pc_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
 pc_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 
 CFLAGS   ?= -g
-override CFLAGS += -std=gnu11 -fPIE $(OPTIMIZE) $(HARDEN) $(WARNINGS) $(if $(WERROR),-Werror) \
+override CFLAGS += -std=gnu11 -fno-math-errno -fPIE $(OPTIMIZE) $(HARDEN) $(WARNINGS) $(if $(WERROR),-Werror) \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
             $(if $(REAL),-DNN_REAL=$(REAL)) -ffunction-sections -fdata-sections
 CPPFLAGS += -D_GNU_SOURCE -I. -DPREDICTD_VERSION='"$(VERSION)"' $(call pc_cflags,$(packages))
