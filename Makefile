@@ -26,7 +26,8 @@ pc_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
 CFLAGS   ?= -g
 override CFLAGS += -std=gnu11 -fno-math-errno -fPIE $(OPTIMIZE) $(HARDEN) $(WARNINGS) $(if $(WERROR),-Werror) \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
-            $(if $(REAL),-DNN_REAL=$(REAL)) -ffunction-sections -fdata-sections
+            $(if $(REAL),-DNN_REAL=$(REAL)) -ffunction-sections -fdata-sections \
+            -fno-trapping-math
 CPPFLAGS += -D_GNU_SOURCE -I. -DPREDICTD_VERSION='"$(VERSION)"' $(call pc_cflags,$(packages))
 LDFLAGS  += -pie -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE))
