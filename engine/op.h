@@ -169,6 +169,10 @@ int op_broadcast_batch(const struct op_value *const *inputs, int n,
 /* Copies datatype, shape and batch of input 0 to output 0. */
 void op_infer_same(struct op_inference *inference);
 
+/* That input i, which ONNX calls `name`, has this datatype; left out, it has. */
+int op_need(const struct op_inference *inference, int i, const char *name,
+            enum nn_datatype datatype, struct nn_error *error);
+
 /* Axis in [-rank, rank) to [0, rank). -1 with an error otherwise. */
 int op_axis(int64_t axis, int rank, int *out, struct nn_error *error);
 

@@ -244,6 +244,16 @@ void op_infer_same(struct op_inference *inference)
         .datatype = x->datatype, .shape = x->shape, .batch = x->batch};
 }
 
+int op_need(const struct op_inference *inference, int i, const char *name,
+            enum nn_datatype datatype, struct nn_error *error)
+{
+    const struct op_value *input = i < inference->n_inputs ? inference->inputs[i] : NULL;
+    if (input && input->datatype != datatype)
+        return nn_fail(error, "%s must be %s, not %s", name, nn_datatype_name(datatype),
+                       nn_datatype_name(input->datatype));
+    return 0;
+}
+
 int op_axis(int64_t axis, int rank, int *out, struct nn_error *error)
 {
     if (axis < -rank || axis >= rank)

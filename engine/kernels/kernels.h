@@ -45,9 +45,20 @@ struct kernel_window {
     int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
     int64_t pad_top, pad_left;
     int64_t out_h, out_w;
+    int64_t column_stride;      /* elements from one row of columns to the next;
+                                   0: out_h out_w, without gaps */
 };
 void kernel_im2col(const struct kernel_window *w, const nn_real *x, nn_real *columns);
 void kernel_col2im(const struct kernel_window *w, const nn_real *columns, nn_real *dx);
+
+/* One plane with one filter (w->channels is not looked at): y [out_h, out_w] += filter
+ * [kernel_h, kernel_w] over x [height, width]. And its gradient, which adds to dx and
+ * dfilter; either may be NULL. */
+void kernel_plane(const struct kernel_window *w, const nn_real *x, const nn_real *filter,
+                  nn_real *y);
+void kernel_plane_gradient(const struct kernel_window *w, const nn_real *x,
+                           const nn_real *filter, const nn_real *dy, nn_real *dx,
+                           nn_real *dfilter);
 
 /* random.c: numbers by counter, not by state: element i of stream `key` is the same whoever
  * computes it, and in whatever order. */

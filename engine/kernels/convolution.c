@@ -1,0 +1,193 @@
+/*
+ * Images as matrices, and convolution of single planes.
+ *
+ * Tap (ky, kx) of the output (oy, ox) is the element (oy stride + ky dilation - pad) of the
+ * input, by axis. For one tap the outputs that see the image are a range, so that the inner
+ * loops test nothing.
+ */
+#include "engine/kernels/kernels.h"
+
+#include <string.h>
+
+struct range {
+    int64_t begin, end;         /* outputs whose tap lies in the image; begin == end: none */
+    int64_t offset;             /* the input of output 0; may be negative */
+};
+
+static struct range tap_range(int64_t tap, int64_t dilation, int64_t stride, int64_t pad,
+                              int64_t size, int64_t out)
+{
+    int64_t offset = tap * dilation - pad;
+    int64_t begin = offset < 0 ? (-offset + stride - 1) / stride : 0;
+    int64_t end = offset < size ? (size - 1 - offset) / stride + 1 : 0;
+    if (end > out)
+        end = out;
+    if (begin > end)
+        begin = end;
+    return (struct range){begin, end, offset};
+}
+
+static struct range tap_rows(const struct kernel_window *w, int64_t ky)
+{
+    return tap_range(ky, w->dilation_h, w->stride_h, w->pad_top, w->height, w->out_h);
+}
+
+static struct range tap_columns(const struct kernel_window *w, int64_t kx)
+{
+    return tap_range(kx, w->dilation_w, w->stride_w, w->pad_left, w->width, w->out_w);
+}
+
+/* Rows of images are short: a call of memcpy for each would cost more than the copy. */
+static inline void copy_short(nn_real *to, const nn_real *from, int64_t n)
+{
+    enum { BLOCK = 8 };
+    if (n < BLOCK) {
+        for (int64_t i = 0; i < n; i++) {
+            to[i] = from[i];
+            __asm__("" ::: "memory");   /* or the compiler makes it a memcpy again */
+        }
+        return;
+    }
+    for (int64_t i = 0; i + BLOCK <= n; i += BLOCK)
+        memcpy(to + i, from + i, BLOCK * sizeof(nn_real));
+    memcpy(to + n - BLOCK, from + n - BLOCK, BLOCK * sizeof(nn_real));
+}
+
+static inline void zero_short(nn_real *to, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        to[i] = 0;
+        __asm__("" ::: "memory");
+    }
+}
+
+/* An output as wide as its input, stride 1: a tap's whole plane is the image, shifted. What
+ * the shift carried round the edge is then set to zero. */
+static void shift_plane(const struct kernel_window *w, const nn_real *x, struct range rows,
+                        struct range columns, nn_real *to)
+{
+    int64_t width = w->width;
+    int64_t shift = rows.offset * width + columns.offset;
+    int64_t begin = rows.begin * width, end = rows.end * width;
+    if (begin + shift < 0)
+        begin = -shift;
+    if (end + shift > w->height * width)
+        end = w->height * width - shift;
+    memset(to, 0, (size_t)(rows.begin * width) * sizeof(nn_real));
+    if (begin < end)
+        memcpy(to + begin, x + begin + shift, (size_t)(end - begin) * sizeof(nn_real));
+    for (int64_t oy = rows.begin; oy < rows.end; oy++) {
+        zero_short(to + oy * width, columns.begin);
+        zero_short(to + oy * width + columns.end, width - columns.end);
+    }
+    memset(to + rows.end * width, 0, (size_t)((w->out_h - rows.end) * width) * sizeof(nn_real));
+}
+
+static void gather_plane(const struct kernel_window *w, const nn_real *x, struct range rows,
+                         struct range columns, nn_real *to)
+{
+    int64_t n = columns.end - columns.begin;
+    memset(to, 0, (size_t)(rows.begin * w->out_w) * sizeof(nn_real));
+    for (int64_t oy = rows.begin; oy < rows.end; oy++) {
+        nn_real *row = to + oy * w->out_w;
+        const nn_real *from = x + (oy * w->stride_h + rows.offset) * w->width +
+                              columns.begin * w->stride_w + columns.offset;
+        zero_short(row, columns.begin);
+        if (n <= 0)
+            ;
+        else if (w->stride_w == 1)
+            copy_short(row + columns.begin, from, n);
+        else
+            for (int64_t i = 0; i < n; i++)
+                row[columns.begin + i] = from[i * w->stride_w];
+        zero_short(row + columns.end, w->out_w - columns.end);
+    }
+    memset(to + rows.end * w->out_w, 0,
+           (size_t)((w->out_h - rows.end) * w->out_w) * sizeof(nn_real));
+}
+
+static int64_t column_stride(const struct kernel_window *w)
+{
+    return w->column_stride ? w->column_stride : w->out_h * w->out_w;
+}
+
+void kernel_im2col(const struct kernel_window *w, const nn_real *x, nn_real *columns)
+{
+    bool shifts = w->stride_h == 1 && w->stride_w == 1 && w->out_w == w->width;
+    for (int64_t c = 0; c < w->channels; c++, x += w->height * w->width)
+        for (int64_t ky = 0; ky < w->kernel_h; ky++) {
+            struct range rows = tap_rows(w, ky);
+            for (int64_t kx = 0; kx < w->kernel_w; kx++, columns += column_stride(w))
+                (shifts ? shift_plane : gather_plane)(w, x, rows, tap_columns(w, kx),
+                                                      columns);
+        }
+}
+
+void kernel_col2im(const struct kernel_window *w, const nn_real *columns, nn_real *dx)
+{
+    for (int64_t c = 0; c < w->channels; c++, dx += w->height * w->width)
+        for (int64_t ky = 0; ky < w->kernel_h; ky++) {
+            struct range rows = tap_rows(w, ky);
+            for (int64_t kx = 0; kx < w->kernel_w; kx++, columns += column_stride(w)) {
+                struct range across = tap_columns(w, kx);
+                for (int64_t oy = rows.begin; oy < rows.end; oy++) {
+                    const nn_real *from = columns + oy * w->out_w;
+                    nn_real *to = dx + (oy * w->stride_h + rows.offset) * w->width;
+                    if (w->stride_w == 1)
+                        for (int64_t ox = across.begin; ox < across.end; ox++)
+                            to[ox + across.offset] += from[ox];
+                    else
+                        for (int64_t ox = across.begin; ox < across.end; ox++)
+                            to[ox * w->stride_w + across.offset] += from[ox];
+                }
+            }
+        }
+}
+
+void kernel_plane(const struct kernel_window *w, const nn_real *x, const nn_real *filter,
+                  nn_real *y)
+{
+    for (int64_t ky = 0; ky < w->kernel_h; ky++) {
+        struct range rows = tap_rows(w, ky);
+        for (int64_t oy = rows.begin; oy < rows.end; oy++) {
+            const nn_real *from = x + (oy * w->stride_h + rows.offset) * w->width;
+            nn_real *to = y + oy * w->out_w;
+            for (int64_t kx = 0; kx < w->kernel_w; kx++) {
+                nn_real f = filter[ky * w->kernel_w + kx];
+                struct range across = tap_columns(w, kx);
+                if (w->stride_w == 1)
+                    for (int64_t ox = across.begin; ox < across.end; ox++)
+                        to[ox] += f * from[ox + across.offset];
+                else
+                    for (int64_t ox = across.begin; ox < across.end; ox++)
+                        to[ox] += f * from[ox * w->stride_w + across.offset];
+            }
+        }
+    }
+}
+
+void kernel_plane_gradient(const struct kernel_window *w, const nn_real *x,
+                           const nn_real *filter, const nn_real *dy, nn_real *dx,
+                           nn_real *dfilter)
+{
+    for (int64_t ky = 0; ky < w->kernel_h; ky++) {
+        struct range rows = tap_rows(w, ky);
+        for (int64_t kx = 0; kx < w->kernel_w; kx++) {
+            int64_t tap = ky * w->kernel_w + kx;
+            struct range across = tap_columns(w, kx);
+            nn_real f = filter[tap], sum = 0;
+            for (int64_t oy = rows.begin; oy < rows.end; oy++) {
+                int64_t row = (oy * w->stride_h + rows.offset) * w->width + across.offset;
+                const nn_real *from = dy + oy * w->out_w;
+                if (dx)
+                    for (int64_t ox = across.begin; ox < across.end; ox++)
+                        dx[row + ox * w->stride_w] += f * from[ox];
+                if (dfilter)
+                    for (int64_t ox = across.begin; ox < across.end; ox++)
+                        sum += from[ox] * x[row + ox * w->stride_w];
+            }
+            if (dfilter)
+                dfilter[tap] += sum;
+        }
+    }
+}
