@@ -20,4 +20,7 @@ int parallel_cpus(void);
 void parallel_run(struct parallel *parallel, int n, void (*turn)(void *context, int i),
                   void *context);
 
+/* In a turn: which of the threads it runs on, from 0, for memory that each has of its own. */
+int parallel_self(void);
+
 #endif
