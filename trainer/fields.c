@@ -130,6 +130,20 @@ static const char *print_range(struct list_text *text, const struct field *field
     return text->text;
 }
 
+int field_check_name(const char *name, const char *path, struct nn_error *error)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                  "0123456789_-./";
+    size_t n = strspn(name, allowed);
+    if (n < 1 || n > 64 || name[n] != '\0')
+        return nn_fail(error, "%s: expected 1 to 64 letters, digits or _-./, got \"%.80s\"",
+                       path, name);
+    if (strncmp(name, "golden.", 7) == 0 || strcmp(name, "probabilities") == 0 ||
+        strcmp(name, "predictions") == 0)
+        return nn_fail(error, "%s: \"%s\" is a name that bundles use themselves", path, name);
+    return 0;
+}
+
 /* values */
 
 static bool in_range(const struct field *field, double x)
@@ -259,12 +273,25 @@ static int unknown_key(const char *path, const char *key, const struct field *fi
                    print_list(&list, &fields->key, sizeof *fields));
 }
 
-int fields_read(const json_t *object, const char *path, const struct field *fields, void *out,
-                struct nn_error *error)
+int field_read(const json_t *object, const char *path, const struct field *field, void *out,
+               struct nn_error *error)
 {
     if (!json_is_object(object))
         return fields_fail(error, *path ? path : "the file", "an object", object);
 
+    struct field_path full;
+    field_path_key(&full, path, field->key);
+    void *at = (char *)out + field->offset;
+    set_initial(field, at);
+    const json_t *value = json_object_get(object, field->key);
+    if (value)
+        return set_value(field, full.text, value, at, error);
+    return field->required ? nn_fail(error, "%s: missing", full.text) : 0;
+}
+
+int fields_read(const json_t *object, const char *path, const struct field *fields, void *out,
+                struct nn_error *error)
+{
     const char *key;
     json_t *member;
     json_object_foreach((json_t *)object, key, member) {
@@ -274,16 +301,8 @@ int fields_read(const json_t *object, const char *path, const struct field *fiel
         if (!field->key)
             return unknown_key(path, key, fields, error);
     }
-    for (const struct field *field = fields; field->key; field++) {
-        struct field_path full;
-        field_path_key(&full, path, field->key);
-        void *at = (char *)out + field->offset;
-        const json_t *value = json_object_get(object, field->key);
-        set_initial(field, at);
-        if (value && set_value(field, full.text, value, at, error) != 0)
+    for (const struct field *field = fields; field->key; field++)
+        if (field_read(object, path, field, out, error) != 0)
             return -1;
-        if (!value && field->required)
-            return nn_fail(error, "%s: missing", full.text);
-    }
     return 0;
 }

@@ -36,6 +36,10 @@ struct field {
 int fields_read(const json_t *object, const char *path, const struct field *fields, void *out,
                 struct nn_error *error);
 
+/* The same for one row, whatever other keys the object has. */
+int field_read(const json_t *object, const char *path, const struct field *field, void *out,
+               struct nn_error *error);
+
 /* The nearest of the names (ended by NULL) to `word`, by edit distance: at most 3, and less
  * than the word is long; or NULL. */
 const char *nearest_name(const char *word, const char *const *names);
@@ -44,6 +48,10 @@ const char *nearest_name(const char *word, const char *const *names);
  * got nothing" for NULL. Returns -1. */
 int fields_fail(struct nn_error *error, const char *path, const char *what,
                 const json_t *got);
+
+/* Names of inputs and layers become names of tensors: 1 to 64 letters, digits or _-./ and none
+ * that a bundle uses itself (golden..., probabilities, predictions). */
+int field_check_name(const char *name, const char *path, struct nn_error *error);
 
 /* "PATH.KEY" ("KEY" for path "") and "PATH[INDEX]" into the caller's buffer, which is also
  * returned; what does not fit is cut. */

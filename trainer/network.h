@@ -9,6 +9,8 @@
 #include "trainer/initializer.h"
 #include "trainer/recipe.h"
 
+#define NETWORK_MAX_WEIGHTS INT64_C(1000000000)
+
 enum parameter_kind {
     PARAMETER_WEIGHT,           /* trained; L2 and weight decay apply */
     PARAMETER_BIAS,             /* trained; biases, scales and shifts: no decay */
@@ -48,6 +50,9 @@ void network_free(struct network *network);
 
 /* Fills all parameters by their initialisers, from `seed`. */
 void network_initialize(struct network *network, uint64_t seed);
+
+/* Which of the model's inputs a value is, as it is or cast to FP32; -1: none. */
+int network_raw_input(const struct graph *graph, int value);
 
 /* Fills PARAMETER_DATA (standardisation constants) from the training split. */
 int network_fit_data(struct network *network, const struct recipe *recipe,
