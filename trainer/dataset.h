@@ -79,8 +79,10 @@ void dataset_shuffle(int64_t *order, int64_t n, uint64_t key);
 void dataset_gather(const struct dataset *set, int i, const int64_t *order, int64_t rows,
                     enum nn_datatype datatype, void *out);
 
-/* Mean and standard deviation of feature i by element of a row (float64 sums), for
- * standardisation; a deviation of 0 becomes 1. Both have the row's elements. */
-void dataset_moments(const struct dataset *set, int i, nn_real *mean, nn_real *deviation);
+/* Mean and standard deviation of feature i by channel (float64 sums), for standardisation: a
+ * row's elements are n_channels runs of equal length. A deviation of 0 becomes 1. Both have
+ * n_channels elements. */
+void dataset_moments(const struct dataset *set, int i, int64_t n_channels, nn_real *mean,
+                     nn_real *deviation);
 
 #endif

@@ -339,6 +339,39 @@ void network_initialize(struct network *network, uint64_t seed)
     }
 }
 
+static const struct parameter *parameter_of(const struct network *network, int value)
+{
+    for (int i = 0; i < network->n_parameters; i++)
+        if (network->parameters[i].value == value)
+            return &network->parameters[i];
+    return NULL;
+}
+
+/* standardize is Sub(input, mean), then Div(..., deviation). */
+int network_fit_data(struct network *network, const struct recipe *recipe,
+                     const struct dataset *train, struct nn_error *error)
+{
+    const struct graph *graph = network->graph;
+    for (int i = 0; i < network->n_layers; i++) {
+        const struct network_layer *layer = &network->layers[i];
+        if (layer->n_parameters == 0 ||
+            network->parameters[layer->first_parameter].kind != PARAMETER_DATA)
+            continue;
+        const struct graph_node *sub = &graph->nodes[layer->first_node];
+        const struct graph_node *div = &graph->nodes[layer->first_node + 1];
+        const struct parameter *mean = parameter_of(network, sub->inputs[1]);
+        const struct parameter *deviation = parameter_of(network, div->inputs[1]);
+        int input = network_raw_input(graph, sub->inputs[0]);
+        if (train->n < 1 || input >= train->n_features)
+            return nn_fail(error, "%s: the training data has %lld rows of %d inputs, the recipe "
+                           "%d inputs", layer->name, (long long)train->n, train->n_features,
+                           recipe->n_inputs);
+        dataset_moments(train, input, mean->size, network->weights + mean->offset,
+                        network->weights + deviation->offset);
+    }
+    return 0;
+}
+
 static int load_parameter(struct network *network, const struct parameter *parameter,
                           const struct safetensors *file, struct nn_error *error)
 {
