@@ -44,10 +44,15 @@ struct fit_options {
     void *context;
 };
 
-/* Trains the network in place. -1 only when there is nothing to keep: no memory. */
+/* Trains the network in place: it ends with the result's weights. `validation` may be NULL. -1
+ * only when there is nothing to keep: no memory, or data that do not fit the network. */
 int fit(struct network *network, const struct recipe *recipe, const struct dataset *train,
         const struct dataset *validation, const struct fit_options *options,
         struct fit_result *result, struct nn_error *error);
 void fit_result_release(struct fit_result *result);
+
+/* Loss and accuracy (NAN for a regression) of the network on a data set. */
+int evaluate(struct network *network, const struct recipe *recipe, const struct dataset *set,
+             int n_threads, double *loss, double *accuracy, struct nn_error *error);
 
 #endif
