@@ -4,6 +4,7 @@
 #ifndef SERVER_NUMBER_H
 #define SERVER_NUMBER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ enum number_verdict {
 enum number_verdict number_read_float(const char **p, const char *end, float *value);
 enum number_verdict number_read_integer(const char **p, const char *end, int64_t min,
                                         int64_t max, int64_t *value);
+
+/* Moves *p behind the JSON number that begins there, whatever its range. */
+bool number_skip(const char **p, const char *end);
 
 enum { NUMBER_MAX_TEXT = 24 };
 
