@@ -12,10 +12,11 @@ struct plan {
     size_t *scratch;            /* [n_nodes]: where its passing memory lies */
 };
 
-#define PLAN_CONSTANT SIZE_MAX  /* its elements are the graph's own */
+#define PLAN_CONSTANT SIZE_MAX  /* its elements are the graph's own, or it has none */
 
 /* For the batch size of the last graph_infer(), the largest that will be run. Inputs live
- * from before the first node, outputs until after the last. 0 or -1. */
+ * from before the first node, outputs until after the last. Where an operation allows it,
+ * its output 0 lies where its input 0 lies. 0 or -1. */
 int plan_make(struct plan *plan, const struct graph *g, struct nn_error *error);
 void plan_release(struct plan *plan);
 
