@@ -19,7 +19,7 @@ struct nn_model {
 #define MODEL_GOLDEN_TOLERANCE 1e-4
 
 /* Takes the bundle over (also on failure, when it is released), optimises its graph and
- * replays its golden samples. */
+ * replays its golden samples, whose shapes are as bundle_read() checks them. */
 struct nn_model *model_from_bundle(struct bundle *bundle, struct nn_error *error);
 
 #endif

@@ -298,8 +298,6 @@ static int infer_again(struct nn_session *s, int64_t batch, struct nn_error *err
 {
     struct graph *g = &s->graph;
     s->batch = 0;
-    if (batch > s->planned)
-        return nn_fail(error, "the model cannot take %" PRId64 " rows", batch);
     if (graph_infer(g, batch, error) != 0)
         return nn_fail_in(error, "the model cannot take %" PRId64 " rows", batch);
     for (int i = 0; i < g->n_nodes; i++)
