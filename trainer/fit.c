@@ -55,8 +55,6 @@ static double now(void)
 static int check_data(const struct trainer *t, const struct dataset *set, struct nn_error *error)
 {
     int64_t n = executor_output_size(t->executor);
-    if (set->n < 1)
-        return nn_fail(error, "there are no samples to train on");
     if (set->n_features != t->network->graph->n_inputs)
         return nn_fail(error, "the network has %d inputs, the data %d",
                        t->network->graph->n_inputs, set->n_features);
@@ -85,8 +83,6 @@ static void gather(void *context, int turn)
         const struct op_value *type = &g->values[g->inputs[i]].type;
         int64_t row = shape_product(&type->shape, 1, type->shape.rank)
                     * (int64_t)nn_datatype_size(type->datatype);
-        if (type->datatype == NN_FP32)
-            row = shape_product(&type->shape, 1, type->shape.rank) * (int64_t)sizeof(nn_real);
         dataset_gather(t->set, i, order, rows, type->datatype,
                        (char *)executor_input(t->executor, i) + begin * row);
     }
@@ -246,12 +242,13 @@ static int trainer_init(struct trainer *t, struct network *network, const struct
                         struct nn_error *error)
 {
     *t = (struct trainer){.network = network, .recipe = recipe};
+    if (sets[0]->n < 1)
+        return nn_fail(error, "the data have no samples");
     t->batch_size = recipe->batch_size < sets[0]->n ? recipe->batch_size : sets[0]->n;
     t->parallel = parallel_new(n_threads > 0 ? n_threads : 1);
     if (!t->parallel)
         return nn_fail(error, "no memory for %d threads", n_threads);
-    t->executor = executor_new(network, t->batch_size > 0 ? t->batch_size : 1, training,
-                               t->parallel, error);
+    t->executor = executor_new(network, t->batch_size, training, t->parallel, error);
     if (!t->executor)
         return -1;
     if (recipe->target == TARGET_INPUT && sets[0]->n_features > 0)

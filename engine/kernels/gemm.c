@@ -14,6 +14,11 @@ void kernels_start(void)
     openblas_set_num_threads(1);
 }
 
+const char *kernels_blas(void)
+{
+    return openblas_get_config();
+}
+
 void kernel_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                        nn_real alpha, const nn_real *a, int64_t lda, const nn_real *b,
                        int64_t ldb, nn_real beta, nn_real *c, int64_t ldc)

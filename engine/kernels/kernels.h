@@ -12,6 +12,9 @@
 /* Once per process: one BLAS thread per call (our own threads are the only ones). */
 void kernels_start(void);
 
+/* What the BLAS says of itself: version, options, and the kernels it chose for the processor. */
+const char *kernels_blas(void);
+
 /* gemm.c: C [m, n] = alpha op(A) op(B) + beta C, row-major; op(A) is [m, k], op(B) [k, n].
  * lda, ldb, ldc: elements from one row to the next as stored. beta 0 overwrites C, whatever
  * it held. */

@@ -1,0 +1,24 @@
+/*
+ * Publishing: a training's result becomes the next version of a model.
+ */
+#ifndef TRAINER_PUBLISH_H
+#define TRAINER_PUBLISH_H
+
+#include "trainer/fit.h"
+
+/* What was trained, on what, and what came of it. */
+struct publication {
+    const struct network *network;
+    const struct recipe *recipe;
+    const struct dataset *train, *validation;   /* validation may be NULL */
+    uint64_t data_digest;                       /* of all training data, before the split */
+    const struct fit_result *result;
+};
+
+/* Writes DIRECTORY/<highest version + 1>/model.safetensors, with golden samples drawn from the
+ * data, and history.csv beside it. The same training gives the same bytes of bundle. Returns
+ * the bundle's path, to be freed, or NULL. */
+char *publish(const struct publication *publication, const char *directory,
+              struct nn_error *error);
+
+#endif
