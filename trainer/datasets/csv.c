@@ -1,0 +1,546 @@
+/*
+ * CSV: columns of numbers for the inputs, and of classes or numbers for what to predict.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/datasets/format.h"
+#include "trainer/datasets/records.h"
+
+/* the recipe */
+
+struct csv_settings {
+    struct format_common common;
+    const char *train;
+    const json_t *test;         /* a file, or {"fraction": f} of the one of train */
+    bool header;
+    const char *delimiter;
+    const json_t *label;        /* NULL: none */
+    int64_t seed;               /* of the rows that "fraction" draws */
+};
+
+static const struct field csv_fields[] = {
+    FORMAT_COMMON_FIELDS,
+    {"train", FIELD_STRING, offsetof(struct csv_settings, train), .required = true},
+    {"test", FIELD_JSON, offsetof(struct csv_settings, test), .required = false},
+    {"header", FIELD_BOOL, offsetof(struct csv_settings, header), .initial = false},
+    {"delimiter", FIELD_STRING, offsetof(struct csv_settings, delimiter), .required = false},
+    {"label", FIELD_JSON, offsetof(struct csv_settings, label), .required = false},
+    {"seed", FIELD_INT, offsetof(struct csv_settings, seed), .min = 0, .max = 0x1p53},
+    {0},
+};
+
+struct csv_test {
+    double fraction;
+};
+
+static const struct field test_fields[] = {
+    {"fraction", FIELD_REAL, offsetof(struct csv_test, fraction), .min = 0, .max = 1,
+     .min_open = true, .max_open = true, .required = true},
+    {0},
+};
+
+static int check_column(const json_t *column, const char *path, bool header,
+                        struct nn_error *error)
+{
+    if (!json_is_string(column) && !json_is_integer(column))
+        return fields_fail(error, path, "a column's name or number", column);
+    if (json_is_string(column) && !header)
+        return nn_fail(error, "%s: a column has a name only with \"header\": true", path);
+    return 0;
+}
+
+static int read_settings(const json_t *data, struct csv_settings *settings,
+                         struct nn_error *error)
+{
+    if (fields_read(data, "data", csv_fields, settings, error) != 0 ||
+        format_check_labels(&settings->common, error) != 0)
+        return -1;
+
+    if (!settings->delimiter)
+        settings->delimiter = ",";
+    if (strlen(settings->delimiter) != 1 || strchr("\"\r\n", *settings->delimiter))
+        return nn_fail(error, "data.delimiter: expected one character that is no quote and no "
+                              "line end, got \"%.20s\"", settings->delimiter);
+
+    struct csv_test test;
+    if (json_is_object(settings->test)
+            ? fields_read(settings->test, "data.test", test_fields, &test, error) != 0
+            : settings->test && !json_is_string(settings->test))
+        return fields_fail(error, "data.test", "a file or {\"fraction\": ...}", settings->test);
+
+    const json_t *label = settings->label;
+    if (!json_is_array(label))
+        return label ? check_column(label, "data.label", settings->header, error) : 0;
+    for (size_t i = 0; i < json_array_size(label); i++) {
+        struct field_path path;
+        field_path_index(&path, "data.label", i);
+        if (check_column(json_array_get(label, i), path.text, settings->header, error) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int check_csv(const json_t *data, struct nn_error *error)
+{
+    struct csv_settings settings;
+    return read_settings(data, &settings, error);
+}
+
+/* a file being read */
+
+struct csv_file {
+    const char *path;
+    const struct csv_settings *settings;
+    const struct dataset_request *request;
+    bool unlabelled;            /* for predict: labels may be absent, and are not read */
+    struct records records;
+    int n_columns;
+    char **names;               /* [n_columns] with a header, or NULL */
+    int n_labels;
+    int *labels;                /* [n_labels] columns */
+    int **inputs;               /* for each input the columns of its elements */
+
+    int64_t capacity;           /* rows */
+    struct csv_class {          /* [rows] the class of each row as it stands in the file */
+        const char *name;
+        int64_t line;
+    } *classes;
+};
+
+static void csv_file_release(struct csv_file *file)
+{
+    records_close(&file->records);
+    for (int i = 0; file->inputs && i < file->request->n_inputs; i++)
+        free(file->inputs[i]);
+    free(file->inputs);
+    free(file->labels);
+    free(file->names);
+    free(file->classes);
+}
+
+static int no_memory(const struct csv_file *file, struct nn_error *error)
+{
+    return nn_fail(error, "%s: no memory", file->path);
+}
+
+/* "column 3 ("petal width")" */
+struct column_text {
+    char text[120];
+};
+
+static const char *print_column(const struct csv_file *file, int column,
+                                struct column_text *text)
+{
+    if (file->names)
+        snprintf(text->text, sizeof text->text, "column %d (\"%.80s\")", column,
+                 file->names[column]);
+    else
+        snprintf(text->text, sizeof text->text, "column %d", column);
+    return text->text;
+}
+
+/* columns */
+
+/* The column that JSON names; -1 when there is none. */
+static int find_column(const struct csv_file *file, const json_t *json)
+{
+    const char *name = json_string_value(json);
+    if (name) {
+        for (int i = 0; file->names && i < file->n_columns; i++)
+            if (strcmp(file->names[i], name) == 0)
+                return i;
+        return -1;
+    }
+    json_int_t number = json_integer_value(json);
+    if (number < 0)
+        number += file->n_columns;
+    return number >= 0 && number < file->n_columns ? (int)number : -1;
+}
+
+static int no_column(const struct csv_file *file, const json_t *json, struct nn_error *error)
+{
+    const char *name = json_string_value(json);
+    if (!name)
+        return nn_fail(error, "%s: no column %lld: there are %d", file->path,
+                       (long long)json_integer_value(json), file->n_columns);
+    const char *nearest = file->names ? nearest_name(name, (const char *const *)file->names)
+                                      : NULL;
+    return nn_fail(error, "%s: no column \"%s\"%s%s%s", file->path, name,
+                   nearest ? ", did you mean \"" : "", nearest ? nearest : "",
+                   nearest ? "\"?" : "");
+}
+
+/* Which columns are labels. Those that are absent for predict are left out. */
+static int find_labels(struct csv_file *file, int64_t n_elements, struct nn_error *error)
+{
+    const json_t *label = file->settings->label;
+    size_t n = json_is_array(label) ? json_array_size(label) : label != NULL;
+    if (!(file->labels = calloc(n + 1, sizeof *file->labels)))
+        return no_memory(file, error);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_is_array(label) ? json_array_get(label, i) : label;
+        int column = find_column(file, one);
+        if (file->unlabelled && (file->n_columns == n_elements || column < 0))
+            continue;
+        if (column < 0)
+            return no_column(file, one, error);
+        file->labels[file->n_labels++] = column;
+    }
+
+    enum dataset_target target = file->request->target;
+    if (file->unlabelled || target == TARGET_INPUT)
+        return 0;
+    if (n == 0)
+        return nn_fail(error, "data.label: missing: which column is to be predicted?");
+    if (target == TARGET_CLASSES && n > 1)
+        return nn_fail(error, "data.label: %zu columns, expected the one of the class", n);
+    if (target == TARGET_VALUES && file->request->n_targets > 0 &&
+        n != (size_t)file->request->n_targets)
+        return nn_fail(error, "data.label: %zu columns, the network has %d outputs", n,
+                       file->request->n_targets);
+    return 0;
+}
+
+static bool is_label(const struct csv_file *file, int column)
+{
+    for (int i = 0; i < file->n_labels; i++)
+        if (file->labels[i] == column)
+            return true;
+    return false;
+}
+
+/* The columns of input i: those of its list, or all that are no labels. */
+static int find_input(struct csv_file *file, int i, struct nn_error *error)
+{
+    const struct dataset_input *input = &file->request->inputs[i];
+    struct shape_text shape;
+    size_t n = json_array_size(input->columns);
+    int64_t elements = format_row_elements(file->request, i), found = 0;
+
+    if (!input->columns && file->request->n_inputs > 1)
+        return nn_fail(error, "input \"%s\" needs \"columns\": there are several inputs",
+                       input->name);
+    size_t most = input->columns ? n : (size_t)file->n_columns;
+    int *columns = file->inputs[i] = malloc((most + 1) * sizeof *columns);
+    if (!columns)
+        return no_memory(file, error);
+    for (size_t j = 0; j < n; j++)
+        if ((columns[found++] = find_column(file, json_array_get(input->columns, j))) < 0)
+            return no_column(file, json_array_get(input->columns, j), error);
+    for (int j = 0; !input->columns && j < file->n_columns; j++)
+        if (!is_label(file, j))
+            columns[found++] = j;
+    if (found != elements)
+        return nn_fail(error, "%s: %lld columns of features (of %d columns) do not fit input "
+                              "\"%s\" %s", file->path, (long long)found, file->n_columns,
+                       input->name, shape_print(&input->shape, &shape));
+    return 0;
+}
+
+/* After the first record: how many columns there are, and what each is for. */
+static int find_columns(struct csv_file *file, struct nn_error *error)
+{
+    const struct records *records = &file->records;
+    file->n_columns = records->n_fields;
+    if (file->settings->header) {
+        if (!(file->names = calloc((size_t)file->n_columns + 1, sizeof *file->names)))
+            return no_memory(file, error);
+        memcpy(file->names, records->fields, (size_t)file->n_columns * sizeof *file->names);
+    }
+
+    int64_t elements = file->request->n_inputs == 1 && !file->request->inputs[0].columns
+                     ? format_row_elements(file->request, 0) : -1;
+    if (find_labels(file, elements, error) != 0)
+        return -1;
+    if (!(file->inputs = calloc((size_t)file->request->n_inputs + 1, sizeof *file->inputs)))
+        return no_memory(file, error);
+    for (int i = 0; i < file->request->n_inputs; i++)
+        if (find_input(file, i, error) != 0)
+            return -1;
+    return 0;
+}
+
+/* rows */
+
+static int read_number(const struct csv_file *file, int64_t row, int column, nn_real *out,
+                       struct nn_error *error)
+{
+    const char *text = file->records.fields[column];
+    struct column_text name;
+    char *end;
+
+    /* strtod also takes hexadecimal numbers, "inf" and "nan". */
+    bool plain = *text && text[strspn(text, "+-.0123456789eE")] == '\0';
+    double value = plain ? strtod(text, &end) : 0;
+    if (plain && *end == '\0' && isfinite((nn_real)value)) {
+        *out = (nn_real)value;
+        return 0;
+    }
+    const char *hint = "";
+    if (*text && row == 0)
+        hint = file->names ? " (\"columns\" of an input chooses those that are numbers)"
+                           : " (a first line of names needs \"header\": true)";
+    return nn_fail(error, "%s:%lld: %s: expected a number%s, got %s%.40s%s%s", file->path,
+                   (long long)file->records.line, print_column(file, column, &name),
+                   plain && *end == '\0' ? " that is a finite float" : "",
+                   *text ? "\"" : "nothing", text, *text ? "\"" : "", hint);
+}
+
+static int check_width(const struct csv_file *file, struct nn_error *error)
+{
+    const struct records *records = &file->records;
+    struct column_text name;
+    if (records->n_fields < file->n_columns)
+        return nn_fail(error, "%s:%lld: %s is missing: %d columns, expected %d", file->path,
+                       (long long)records->line,
+                       print_column(file, records->n_fields, &name), records->n_fields,
+                       file->n_columns);
+    if (records->n_fields > file->n_columns)
+        return nn_fail(error, "%s:%lld: %d columns, expected %d", file->path,
+                       (long long)records->line, records->n_fields, file->n_columns);
+    return 0;
+}
+
+static int grow(struct csv_file *file, struct dataset *set, struct nn_error *error)
+{
+    int64_t capacity = file->capacity ? 2 * file->capacity : 64;
+    struct csv_class *classes = realloc(file->classes, (size_t)capacity * sizeof *classes);
+    if (!classes)
+        return no_memory(file, error);
+    file->classes = classes;
+    file->capacity = capacity;
+    return format_reserve(set, file->request, NN_FP32, capacity, error);
+}
+
+static int read_row(struct csv_file *file, struct dataset *set, struct nn_error *error)
+{
+    const struct dataset_request *request = file->request;
+    int64_t row = set->n;
+    if (check_width(file, error) != 0 ||
+        (row == file->capacity && grow(file, set, error) != 0))
+        return -1;
+
+    for (int i = 0; i < request->n_inputs; i++) {
+        int64_t n = format_row_elements(request, i);
+        nn_real *values = (nn_real *)set->features[i].data + row * n;
+        for (int64_t j = 0; j < n; j++)
+            if (read_number(file, row, file->inputs[i][j], &values[j], error) != 0)
+                return -1;
+    }
+    for (int i = 0; i < set->n_targets; i++)
+        if (read_number(file, row, file->labels[i], &set->targets[row * set->n_targets + i],
+                        error) != 0)
+            return -1;
+    if (request->target == TARGET_CLASSES && !file->unlabelled) {
+        struct column_text name;
+        file->classes[row].name = file->records.fields[file->labels[0]];
+        file->classes[row].line = file->records.line;
+        if (!*file->classes[row].name)
+            return nn_fail(error, "%s:%lld: %s: expected a class, got nothing", file->path,
+                           (long long)file->records.line,
+                           print_column(file, file->labels[0], &name));
+    }
+    set->n++;
+    return 0;
+}
+
+/* classes */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names the classes by the values found, sorted. */
+static int find_classes(const struct csv_file *file, struct dataset *set,
+                        struct nn_error *error)
+{
+    const char **names = malloc((size_t)set->n * sizeof *names);
+    if (!names)
+        return no_memory(file, error);
+    for (int64_t i = 0; i < set->n; i++)
+        names[i] = file->classes[i].name;
+    qsort(names, (size_t)set->n, sizeof *names, compare_names);
+
+    int64_t n = 0;
+    for (int64_t i = 0; i < set->n; i++)
+        if (i == 0 || strcmp(names[i], names[n - 1]) != 0)
+            names[n++] = names[i];
+
+    int result = -1, wanted = format_n_classes(file->request);
+    if (n > INT32_MAX || (wanted && n != wanted)) {
+        nn_fail(error, "%s: column %d has %lld classes, the network tells %d apart",
+                file->path, file->labels[0], (long long)n, wanted);
+        goto done;
+    }
+    if (!(set->labels = calloc((size_t)n, sizeof *set->labels))) {
+        no_memory(file, error);
+        goto done;
+    }
+    set->n_labels = (int)n;
+    for (int64_t i = 0; i < n; i++)
+        if (!(set->labels[i] = strdup(names[i]))) {
+            no_memory(file, error);
+            goto done;
+        }
+    result = 0;
+
+done:
+    free(names);
+    return result;
+}
+
+struct class_entry {
+    const char *name;
+    int class;
+};
+
+static int compare_entries(const void *a, const void *b)
+{
+    return strcmp(((const struct class_entry *)a)->name, ((const struct class_entry *)b)->name);
+}
+
+/* The number that stands for a class whose name it is not; -1: neither. */
+static int class_number(const char *text, int n)
+{
+    char *end;
+    errno = 0;
+    long number = strtol(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && number >= 0 && number < n ? (int)number
+                                                                                  : -1;
+}
+
+static int take_classes(const struct csv_file *file, struct dataset *set,
+                        struct nn_error *error)
+{
+    struct class_entry *entries = NULL;
+    int result = -1;
+
+    if (format_name_classes(set, file->request, file->settings->common.labels, error) != 0 ||
+        (set->n_labels == 0 && find_classes(file, set, error) != 0))
+        return -1;
+
+    entries = malloc((size_t)set->n_labels * sizeof *entries);
+    set->classes = malloc((size_t)set->n * sizeof *set->classes);
+    if (!entries || !set->classes) {
+        no_memory(file, error);
+        goto done;
+    }
+    for (int i = 0; i < set->n_labels; i++)
+        entries[i] = (struct class_entry){.name = set->labels[i], .class = i};
+    qsort(entries, (size_t)set->n_labels, sizeof *entries, compare_entries);
+
+    for (int64_t i = 0; i < set->n; i++) {
+        struct class_entry key = {.name = file->classes[i].name};
+        const struct class_entry *found = bsearch(&key, entries, (size_t)set->n_labels,
+                                                  sizeof *entries, compare_entries);
+        set->classes[i] = found ? found->class : class_number(key.name, set->n_labels);
+        if (set->classes[i] < 0) {
+            struct column_text name;
+            nn_fail(error, "%s:%lld: %s: class \"%.40s\" is none of the %d classes (\"%.40s\"%s",
+                    file->path, (long long)file->classes[i].line,
+                    print_column(file, file->labels[0], &name), key.name, set->n_labels,
+                    set->labels[0], set->n_labels > 1 ? " ...)" : ")");
+            goto done;
+        }
+    }
+    result = 0;
+
+done:
+    free(entries);
+    return result;
+}
+
+/* loading */
+
+static int load_file(struct dataset *set, const char *path, const struct csv_settings *settings,
+                     const struct dataset_request *request, bool unlabelled,
+                     struct nn_error *error)
+{
+    struct csv_file file = {
+        .path = path, .settings = settings, .request = request, .unlabelled = unlabelled,
+    };
+    bool first = true;
+    int more, result = -1;
+
+    if (records_open(&file.records, path, *settings->delimiter, error) != 0)
+        return -1;
+    if (request->target == TARGET_VALUES && !unlabelled)
+        set->n_targets = json_is_array(settings->label)
+                       ? (int)json_array_size(settings->label) : 1;
+    while ((more = records_next(&file.records, error)) > 0) {
+        if (first && find_columns(&file, error) != 0)
+            goto done;
+        if (!(first && settings->header) && read_row(&file, set, error) != 0)
+            goto done;
+        first = false;
+    }
+    if (more < 0)
+        goto done;
+    if (set->n == 0) {
+        nn_fail(error, "%s: no rows", path);
+        goto done;
+    }
+    if (request->target == TARGET_CLASSES && !unlabelled &&
+        take_classes(&file, set, error) != 0)
+        goto done;
+    result = 0;
+
+done:
+    csv_file_release(&file);
+    return result;
+}
+
+static int load_csv(struct dataset *set, const struct dataset_request *request,
+                    enum dataset_part part, struct nn_error *error)
+{
+    struct csv_settings settings;
+    if (read_settings(request->data, &settings, error) != 0)
+        return -1;
+    if (part == DATASET_TEST && !settings.test)
+        return nn_fail(error, "data.test: missing");
+
+    bool cut = json_is_object(settings.test);
+    const char *name = part == DATASET_TEST && !cut ? json_string_value(settings.test)
+                                                    : settings.train;
+    char *path = format_path(request, name, error);
+    int result = path ? load_file(set, path, &settings, request, false, error) : -1;
+    free(path);
+    if (result != 0 || !cut)
+        return result;
+
+    struct csv_test test;
+    struct dataset rest = {0};
+    if (fields_read(settings.test, "data.test", test_fields, &test, error) != 0 ||
+        dataset_split(set, test.fraction, (uint64_t)settings.seed, &rest, error) != 0)
+        return -1;
+    if (part == DATASET_TEST) {
+        struct dataset train = *set;
+        *set = rest;
+        rest = train;
+    }
+    dataset_release(&rest);
+    return 0;
+}
+
+static int load_csv_features(struct dataset *set, const char *path,
+                             const struct dataset_request *request, struct nn_error *error)
+{
+    struct csv_settings settings = {.delimiter = ","};
+    const char *format = json_string_value(json_object_get(request->data, "format"));
+    if (format && strcmp(format, csv_format.name) == 0 &&
+        read_settings(request->data, &settings, error) != 0)
+        return -1;
+    return load_file(set, path, &settings, request, true, error);
+}
+
+const struct dataset_format csv_format = {
+    .name = "csv",
+    .check = check_csv,
+    .load = load_csv,
+    .load_features = load_csv_features,
+};

@@ -1,0 +1,145 @@
+/*
+ * What the readers of several formats need.
+ */
+#include "trainer/datasets/format.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const dataset_target_names[] = {
+    [TARGET_CLASSES] = "classes",
+    [TARGET_VALUES] = "values",
+    [TARGET_INPUT] = "input",
+    NULL,
+};
+
+int format_check_labels(const struct format_common *common, struct nn_error *error)
+{
+    const json_t *labels = common->labels;
+    int result = 0;
+    if (!labels)
+        return 0;
+    if (!json_is_array(labels) || json_array_size(labels) == 0 ||
+        json_array_size(labels) > INT32_MAX)
+        return fields_fail(error, "data.labels", "a list of names", labels);
+
+    json_t *seen = json_object();
+    if (!seen)
+        return nn_fail(error, "data.labels: no memory");
+    for (size_t i = 0; i < json_array_size(labels) && result == 0; i++) {
+        const json_t *label = json_array_get(labels, i);
+        struct field_path path;
+        field_path_index(&path, "data.labels", i);
+        if (!json_is_string(label))
+            result = fields_fail(error, path.text, "a name", label);
+        else if (json_object_get(seen, json_string_value(label)))
+            result = nn_fail(error, "%s: \"%.64s\" is there already", path.text,
+                             json_string_value(label));
+        else if (json_object_set_new(seen, json_string_value(label), json_true()) != 0)
+            result = nn_fail(error, "data.labels: no memory");
+    }
+    json_decref(seen);
+    return result;
+}
+
+char *format_path(const struct dataset_request *request, const char *name,
+                  struct nn_error *error)
+{
+    char *path;
+    if (*name == '/' || !request->directory || !*request->directory)
+        path = strdup(name);
+    else if (asprintf(&path, "%s/%s", request->directory, name) < 0)
+        path = NULL;
+    if (!path)
+        nn_fail(error, "%s: no memory", name);
+    return path;
+}
+
+int64_t format_row_elements(const struct dataset_request *request, int i)
+{
+    const struct nn_shape *shape = &request->inputs[i].shape;
+    return shape_product(shape, 1, shape->rank);
+}
+
+/* Replaces *data, `used` bytes of it in use, by `bytes` bytes. */
+static int grow(void **data, size_t used, size_t bytes)
+{
+    void *grown = tensor_allocate(bytes);
+    if (!grown)
+        return -1;
+    if (used)
+        memcpy(grown, *data, used);
+    free(*data);
+    *data = grown;
+    return 0;
+}
+
+int format_reserve(struct dataset *set, const struct dataset_request *request,
+                   enum nn_datatype datatype, int64_t rows, struct nn_error *error)
+{
+    struct nn_shape shape;
+    for (int i = 0; i < set->n_features; i++) {
+        shape = request->inputs[i].shape;
+        shape.dims[0] = rows;
+        int64_t bytes = tensor_bytes(datatype, &shape);
+        shape.dims[0] = set->n;
+        if (bytes < 0 || grow(&set->features[i].data, (size_t)tensor_bytes(datatype, &shape),
+                              (size_t)bytes) != 0)
+            return nn_fail(error, "no memory for %lld rows of data", (long long)rows);
+        set->features[i].datatype = datatype;
+        set->features[i].shape = shape;
+    }
+    shape = (struct nn_shape){.rank = 2, .dims = {rows, set->n_targets}};
+    int64_t bytes = tensor_bytes(NN_FP32, &shape);
+    void *targets = set->targets;
+    if (set->n_targets > 0 &&
+        (bytes < 0 || grow(&targets, (size_t)(set->n * set->n_targets) * sizeof(nn_real),
+                           (size_t)bytes) != 0))
+        return nn_fail(error, "no memory for %lld rows of data", (long long)rows);
+    set->targets = targets;
+    return 0;
+}
+
+static int reserve_labels(struct dataset *set, int n, struct nn_error *error)
+{
+    if (!(set->labels = calloc((size_t)n, sizeof *set->labels)))
+        return nn_fail(error, "no memory for %d names of classes", n);
+    set->n_labels = n;
+    return 0;
+}
+
+int format_name_classes(struct dataset *set, const struct dataset_request *request,
+                        const json_t *labels, struct nn_error *error)
+{
+    bool given = request->labels && request->n_labels > 0;
+    int n = given ? request->n_labels : (int)json_array_size(labels);
+    if (n == 0)
+        return 0;
+    if (reserve_labels(set, n, error) != 0)
+        return -1;
+    for (int i = 0; i < n; i++) {
+        const char *name = given ? request->labels[i]
+                                 : json_string_value(json_array_get(labels, (size_t)i));
+        if (!(set->labels[i] = strdup(name)))
+            return nn_fail(error, "no memory for %d names of classes", n);
+    }
+    return 0;
+}
+
+int format_number_classes(struct dataset *set, int n, struct nn_error *error)
+{
+    if (reserve_labels(set, n, error) != 0)
+        return -1;
+    for (int i = 0; i < n; i++)
+        if (asprintf(&set->labels[i], "%d", i) < 0) {
+            set->labels[i] = NULL;
+            return nn_fail(error, "no memory for %d names of classes", n);
+        }
+    return 0;
+}
+
+int format_n_classes(const struct dataset_request *request)
+{
+    return request->n_targets == 1 ? 2 : request->n_targets;
+}
