@@ -446,33 +446,48 @@ void dataset_gather(const struct dataset *set, int i, const int64_t *order, int6
     }
 }
 
-/* Both passes subtract the first row: a constant column has then a deviation of exactly 0, and
- * one of large values that hardly differ keeps its digits. Some columns at a time, in row
- * order, so that memory is read in long pieces. */
-void dataset_moments(const struct dataset *set, int i, nn_real *mean, nn_real *deviation)
+/* Adds (x - origin)^power over a row's run of elements. */
+static double run_sum(const struct nn_tensor *feature, int64_t begin, int64_t n, double origin,
+                      int power)
 {
-    enum { COLUMNS = 64 };
+    double sum = 0;
+    for (int64_t i = begin; i < begin + n; i++) {
+        double d = element(feature, i) - origin;
+        sum += power == 1 ? d : d * d;
+    }
+    return sum;
+}
+
+/* The first pass subtracts the first row: a constant channel has then a deviation of exactly
+ * 0, and one of large values that hardly differ keeps its digits. Some channels at a time, in
+ * row order, so that memory is read in long pieces. */
+void dataset_moments(const struct dataset *set, int i, int64_t n_channels, nn_real *mean,
+                     nn_real *deviation)
+{
+    enum { BLOCK = 64 };
     const struct nn_tensor *feature = &set->features[i];
-    int64_t n = shape_product(&feature->shape, 1, feature->shape.rank);
-    for (int64_t begin = 0; begin < n; begin += COLUMNS) {
-        int64_t columns = n - begin < COLUMNS ? n - begin : COLUMNS;
-        double first[COLUMNS], sum[COLUMNS] = {0}, squares[COLUMNS] = {0};
-        for (int64_t c = 0; c < columns; c++)
-            first[c] = element(feature, begin + c);
-        for (int64_t row = 0; row < set->n; row++)
-            for (int64_t c = 0; c < columns; c++)
-                sum[c] += element(feature, row * n + begin + c) - first[c];
-        for (int64_t c = 0; c < columns; c++)
-            sum[c] /= (double)set->n;
-        for (int64_t row = 0; row < set->n; row++)
-            for (int64_t c = 0; c < columns; c++) {
-                double d = element(feature, row * n + begin + c) - first[c] - sum[c];
-                squares[c] += d * d;
-            }
-        for (int64_t c = 0; c < columns; c++) {
-            double root = sqrt(squares[c] / (double)set->n);
-            mean[begin + c] = (nn_real)(first[c] + sum[c]);
-            deviation[begin + c] = (nn_real)root > 0 ? (nn_real)root : 1;
+    int64_t row_elements = shape_product(&feature->shape, 1, feature->shape.rank);
+    int64_t run = row_elements / n_channels;
+    double count = (double)set->n * (double)run;
+
+    for (int64_t begin = 0; begin < n_channels; begin += BLOCK) {
+        int64_t channels = n_channels - begin < BLOCK ? n_channels - begin : BLOCK;
+        double origin[BLOCK], sums[2][BLOCK] = {{0}};
+        for (int64_t c = 0; c < channels; c++)
+            origin[c] = element(feature, (begin + c) * run);
+        for (int power = 1; power <= 2; power++) {
+            double *sum = sums[power - 1];
+            for (int64_t row = 0; row < set->n; row++)
+                for (int64_t c = 0; c < channels; c++)
+                    sum[c] += run_sum(feature, row * row_elements + (begin + c) * run, run,
+                                      origin[c], power);
+            for (int64_t c = 0; power == 1 && c < channels; c++)
+                origin[c] += sum[c] / count;            /* the mean, for the second pass */
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            nn_real root = (nn_real)sqrt(sums[1][c] / count);
+            mean[begin + c] = (nn_real)origin[c];
+            deviation[begin + c] = root > 0 ? root : 1;
         }
     }
 }
