@@ -8,7 +8,7 @@
 #include "engine/engine.h"
 #include "server/buffer.h"
 
-enum { JSON_TENSOR_MAX_PORTS = 64, JSON_TENSOR_MAX_DEPTH = 64 };
+enum { JSON_TENSOR_MAX_PORTS = 64 };
 
 /* Rows of every input of a model, side by side. */
 struct json_rows {
@@ -31,8 +31,9 @@ struct json_rows {
  * fixed first dimension takes exactly that many rows.
  *
  * Returns 0, or the HTTP status: 400, 413 (more than max_rows instances), 500 (no memory). The
- * error says where: "instances[2][0][5]: expected a number, got a string (byte 134)". On
- * failure nothing is owned. */
+ * error says where: "instances[2][0][5]: expected a number, got a string (byte 134)"; bytes
+ * count from 0. A body that is not JSON is told so before anything else. On failure nothing is
+ * owned. */
 int json_rows_read(struct json_rows *rows, const char *body, size_t size, int64_t max_rows,
                    struct nn_error *error);
 void json_rows_release(struct json_rows *rows);

@@ -1,0 +1,229 @@
+/*
+ * Output tensors into an answer: the other half of json_tensor.h.
+ */
+#include "server/json_tensor.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "server/number.h"
+
+/* Elements of a tensor as nested arrays: of one row, or of the whole. */
+struct block {
+    enum nn_datatype datatype;
+    int rank;
+    const int64_t *dims;
+    int64_t elements;
+    const char *data;
+};
+
+static int64_t product(const int64_t *dims, int n)
+{
+    int64_t elements = 1;
+    for (int i = 0; i < n; i++)
+        elements *= dims[i];
+    return elements;
+}
+
+static struct block whole(const struct nn_tensor *tensor)
+{
+    const struct nn_shape *shape = &tensor->shape;
+    return (struct block){tensor->datatype, shape->rank, shape->dims,
+                          product(shape->dims, shape->rank), tensor->data};
+}
+
+/* Row i of a tensor that begins with the batch. */
+static struct block row_of(const struct nn_tensor *tensor, int64_t i)
+{
+    const struct nn_shape *shape = &tensor->shape;
+    struct block b = {tensor->datatype, shape->rank - 1, shape->dims + 1,
+                      product(shape->dims + 1, shape->rank - 1), tensor->data};
+    b.data += (size_t)(i * b.elements) * nn_datatype_size(b.datatype);
+    return b;
+}
+
+/* The text of element i at `out`, room for NUMBER_MAX_TEXT. 0: it is not finite. */
+static size_t write_element(char *out, const struct block *b, int64_t i)
+{
+    switch (b->datatype) {
+    case NN_FP32: {
+        float value = ((const float *)b->data)[i];
+        return isfinite(value) ? number_write_float(out, value) : 0;
+    }
+    case NN_INT64:
+        return number_write_integer(out, ((const int64_t *)b->data)[i]);
+    case NN_INT32:
+        return number_write_integer(out, ((const int32_t *)b->data)[i]);
+    case NN_UINT8:
+        return number_write_integer(out, ((const uint8_t *)b->data)[i]);
+    case NN_BOOL: {
+        const char *text = b->data[i] ? "true" : "false";
+        size_t n = strlen(text);
+        memcpy(out, text, n);
+        return n;
+    }
+    }
+    return 0;
+}
+
+/* Writes the n elements from `first` on as a list. -1: one of them is not finite. */
+static int write_list(struct buffer *out, const struct block *b, int64_t first, int64_t n)
+{
+    buffer_add(out, "[", 1);
+    for (int64_t i = 0; i < n; i++) {
+        char *text = buffer_reserve(out, NUMBER_MAX_TEXT + 1);
+        if (!text)
+            return 0;
+        if (i > 0)
+            *text++ = ',';
+        size_t length = write_element(text, b, first + i);
+        if (length == 0)
+            return -1;
+        out->size += length + (i > 0);
+    }
+    buffer_add(out, "]", 1);
+    return 0;
+}
+
+static int write_block(struct buffer *out, const struct block *b)
+{
+    if (b->rank == 0) {
+        char text[NUMBER_MAX_TEXT];
+        size_t length = write_element(text, b, 0);
+        buffer_add(out, text, length);
+        return length > 0 ? 0 : -1;
+    }
+
+    /* A bracket of an outer dimension opens before a list whose number is a multiple of the
+     * lists in it, and closes behind the last of them. */
+    int64_t inner = b->dims[b->rank - 1];
+    int64_t lists = b->elements / inner;
+    for (int64_t i = 0; i < lists; i++) {
+        if (i > 0)
+            buffer_add(out, ",", 1);
+        int64_t inside = 1;
+        for (int k = b->rank - 2; k >= 0; k--) {
+            inside *= b->dims[k];
+            if (i % inside == 0)
+                buffer_add(out, "[", 1);
+        }
+        if (write_list(out, b, i * inner, inner) != 0)
+            return -1;
+        inside = 1;
+        for (int k = b->rank - 2; k >= 0; k--) {
+            inside *= b->dims[k];
+            if ((i + 1) % inside == 0)
+                buffer_add(out, "]", 1);
+        }
+    }
+    return 0;
+}
+
+static bool has_batch(const struct nn_port *port)
+{
+    return port->shape.rank > 0 && port->shape.dims[0] < 0;
+}
+
+/* The key of an output in an object by name. */
+static void write_name(struct buffer *out, int i, const struct nn_port *port)
+{
+    if (i > 0)
+        buffer_add(out, ",", 1);
+    buffer_add_json_string(out, port->name);
+    buffer_add(out, ":", 1);
+}
+
+/* Row i of the answer; `first` is where the answer begins in the tensors. */
+static int write_row(struct buffer *out, const struct nn_model *model,
+                     const struct nn_tensor *const *outputs, int64_t first, int64_t i,
+                     struct nn_error *error)
+{
+    int n = nn_model_n_outputs(model);
+    if (n > 1)
+        buffer_add(out, "{", 1);
+    for (int k = 0; k < n; k++) {
+        const struct nn_port *port = nn_model_output(model, k);
+        if (n > 1)
+            write_name(out, k, port);
+        struct block b = row_of(outputs[k], first + i);
+        if (write_block(out, &b) != 0)
+            return nn_fail(error, "output \"%s\" row %lld is not finite", port->name,
+                           (long long)i);
+    }
+    if (n > 1)
+        buffer_add(out, "}", 1);
+    return 0;
+}
+
+/* A model that does not answer row by row. */
+static int write_whole(struct buffer *out, const struct nn_model *model,
+                       const struct nn_tensor *const *outputs, struct nn_error *error)
+{
+    int n = nn_model_n_outputs(model);
+    if (n > 1)
+        buffer_add(out, "{", 1);
+    for (int k = 0; k < n; k++) {
+        const struct nn_port *port = nn_model_output(model, k);
+        if (n > 1)
+            write_name(out, k, port);
+        struct block b = whole(outputs[k]);
+        if (write_block(out, &b) != 0)
+            return nn_fail(error, "output \"%s\" is not finite", port->name);
+    }
+    if (n > 1)
+        buffer_add(out, "}", 1);
+    return 0;
+}
+
+int json_write_predictions(struct buffer *out, const struct nn_model *model,
+                           const struct nn_tensor *const *outputs, int64_t first, int64_t n,
+                           struct nn_error *error)
+{
+    for (int k = 0; k < nn_model_n_outputs(model); k++)
+        if (!has_batch(nn_model_output(model, k)))
+            return write_whole(out, model, outputs, error);
+
+    buffer_add(out, "[", 1);
+    for (int64_t i = 0; i < n; i++) {
+        if (i > 0)
+            buffer_add(out, ",", 1);
+        if (write_row(out, model, outputs, first, i, error) != 0)
+            return -1;
+    }
+    buffer_add(out, "]", 1);
+    return 0;
+}
+
+/* The class that a row says: of equal elements the first. */
+static int64_t best_class(const struct block *row)
+{
+    const float *x = (const float *)row->data;
+    if (row->elements == 1)
+        return x[0] > 0.5f;
+    int64_t best = 0;
+    for (int64_t i = 1; i < row->elements; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+bool json_write_labels(struct buffer *out, const struct nn_model *model,
+                       const struct nn_tensor *output, int64_t first, int64_t n)
+{
+    int n_labels = nn_model_n_labels(model);
+    if (n_labels == 0 || output->datatype != NN_FP32 || !has_batch(nn_model_output(model, 0)))
+        return false;
+    int64_t elements = row_of(output, 0).elements;
+    if (elements != n_labels && !(elements == 1 && n_labels == 2))
+        return false;
+
+    buffer_add(out, "[", 1);
+    for (int64_t i = 0; i < n; i++) {
+        struct block row = row_of(output, first + i);
+        if (i > 0)
+            buffer_add(out, ",", 1);
+        buffer_add_json_string(out, nn_model_label(model, (int)best_class(&row)));
+    }
+    buffer_add(out, "]", 1);
+    return true;
+}
