@@ -66,33 +66,33 @@ static size_t write_element(char *out, const struct block *b, int64_t i)
     return 0;
 }
 
-/* Writes the n elements from `first` on as a list. -1: one of them is not finite. */
-static int write_list(struct buffer *out, const struct block *b, int64_t first, int64_t n)
+/* Adds element i, behind a comma if there is one before it. -1: it is not finite. */
+static inline int add_element(struct buffer *out, const struct block *b, int64_t i, bool comma)
+{
+    char *text = buffer_reserve(out, NUMBER_MAX_TEXT + 1);
+    if (!text)
+        return 0;
+    *text = ',';
+    size_t length = write_element(text + comma, b, i);
+    out->size += length + comma;
+    return length > 0 ? 0 : -1;
+}
+
+static int add_list(struct buffer *out, const struct block *b, int64_t first, int64_t n)
 {
     buffer_add(out, "[", 1);
-    for (int64_t i = 0; i < n; i++) {
-        char *text = buffer_reserve(out, NUMBER_MAX_TEXT + 1);
-        if (!text)
-            return 0;
-        if (i > 0)
-            *text++ = ',';
-        size_t length = write_element(text, b, first + i);
-        if (length == 0)
+    for (int64_t i = 0; i < n; i++)
+        if (add_element(out, b, first + i, i > 0) != 0)
             return -1;
-        out->size += length + (i > 0);
-    }
     buffer_add(out, "]", 1);
     return 0;
 }
 
-static int write_block(struct buffer *out, const struct block *b)
+/* -1: an element is not finite. */
+static int add_block(struct buffer *out, const struct block *b)
 {
-    if (b->rank == 0) {
-        char text[NUMBER_MAX_TEXT];
-        size_t length = write_element(text, b, 0);
-        buffer_add(out, text, length);
-        return length > 0 ? 0 : -1;
-    }
+    if (b->rank == 0)
+        return add_element(out, b, 0, false);
 
     /* A bracket of an outer dimension opens before a list whose number is a multiple of the
      * lists in it, and closes behind the last of them. */
@@ -107,7 +107,7 @@ static int write_block(struct buffer *out, const struct block *b)
             if (i % inside == 0)
                 buffer_add(out, "[", 1);
         }
-        if (write_list(out, b, i * inner, inner) != 0)
+        if (add_list(out, b, i * inner, inner) != 0)
             return -1;
         inside = 1;
         for (int k = b->rank - 2; k >= 0; k--) {
@@ -146,7 +146,7 @@ static int write_row(struct buffer *out, const struct nn_model *model,
         if (n > 1)
             write_name(out, k, port);
         struct block b = row_of(outputs[k], first + i);
-        if (write_block(out, &b) != 0)
+        if (add_block(out, &b) != 0)
             return nn_fail(error, "output \"%s\" row %lld is not finite", port->name,
                            (long long)i);
     }
@@ -167,7 +167,7 @@ static int write_whole(struct buffer *out, const struct nn_model *model,
         if (n > 1)
             write_name(out, k, port);
         struct block b = whole(outputs[k]);
-        if (write_block(out, &b) != 0)
+        if (add_block(out, &b) != 0)
             return nn_fail(error, "output \"%s\" is not finite", port->name);
     }
     if (n > 1)
