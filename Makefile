@@ -178,7 +178,7 @@ check-mnist: need-test
 .PHONY: bench
 bench: need-test
 	@$(INNER) all $(benches)
-	@bash tests/bench/run.sh $(BUILD)
+	@$(BUILD)/bench/bench_predict $(BUILD)
 
 .PHONY: install
 install: all
