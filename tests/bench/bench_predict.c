@@ -78,7 +78,11 @@ static void make_model(const char *recipe_path, const char *bundle_path)
         goto fail;
     network_initialize(network, 1);
     graph = network_publication(network, &recipe, network->weights, &error);
-    char *labels[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+    char digits[10][2], *labels[10];
+    for (int i = 0; i < 10; i++) {
+        snprintf(digits[i], sizeof digits[i], "%c", '0' + i);
+        labels[i] = digits[i];
+    }
     struct bundle_content content = {.graph = graph, .n_labels = 10, .labels = labels};
     if (!graph || bundle_write(&content, bundle_path, &error) != 0)
         goto fail;
