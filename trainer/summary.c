@@ -1,6 +1,5 @@
 #include "trainer/summary.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -193,27 +192,23 @@ static int summarize_bundle(FILE *out, const char *path, struct nn_error *error)
     return status;
 }
 
-/* A recipe begins with a brace; a safetensors file with a length, whose second byte would have
- * to be a space or a letter for it to be taken for one. */
-static int begins_with_brace(const char *path, bool *result, struct nn_error *error)
+/* A bundle begins with a length of 8 bytes below 2^24, so with zeros among them. */
+static int is_text(const char *path, bool *result, struct nn_error *error)
 {
     FILE *file = fopen(path, "rb");
     if (!file)
         return nn_fail(error, "%s: %s", path, strerror(errno));
-    unsigned char bytes[8] = {0};
+    char bytes[8];
     size_t n = fread(bytes, 1, sizeof bytes, file);
     fclose(file);
-    size_t i = 0;
-    while (i < n && isspace(bytes[i]))
-        i++;
-    *result = i < n && bytes[i] == '{' && memchr(bytes, 0, n) == NULL;
+    *result = memchr(bytes, 0, n) == NULL;
     return 0;
 }
 
 int summary(FILE *out, const char *path, struct nn_error *error)
 {
-    bool is_recipe;
-    if (begins_with_brace(path, &is_recipe, error) != 0)
+    bool is_recipe = false;
+    if (is_text(path, &is_recipe, error) != 0)
         return -1;
     if (!is_recipe)
         return summarize_bundle(out, path, error);
