@@ -101,7 +101,7 @@ static void a_perceptron_784_128_10_has_101770_parameters(void **state)
                  "flatten_1: Flatten(scale_1) [2, 784]\n"
                  "hidden.linear: Gemm(flatten_1, hidden.weight, hidden.bias) [2, 128]\n"
                  "hidden: Relu(hidden.linear) [2, 128]\n"
-                 "dense_1: Gemm(hidden, dense_1.weight, dense_1.bias) [2, 10]\n");
+                 "dense_2: Gemm(hidden, dense_2.weight, dense_2.bias) [2, 10]\n");
     assert_int_equal(built.network->n_weights, 101770);
     assert_int_equal(built.network->n_trained, 101770);
     assert_int_equal(built.network->n_layers, 4);

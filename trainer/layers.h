@@ -1,7 +1,7 @@
 /*
  * Layers: what a recipe calls "conv2d" or "dense", each lowered to operations.
  *
- * Every layer has "type", and may have "name" (default: type and number, "conv2d_2"; its
+ * Every layer has "type", and may have "name" (default: type and number, the second conv2d is "conv2d_2"; its
  * parameters are "<name>.weight" ...) and "inputs" (default: the layer before, for the first
  * the model's only input; names of layers before it or of the model's inputs). The last
  * layer's output is the network's; every other one must be used.
