@@ -1,0 +1,20 @@
+/*
+ * A folder of its own for the files of one test program.
+ */
+#ifndef TESTS_SCRATCH_H
+#define TESTS_SCRATCH_H
+
+#include <stddef.h>
+
+/* For cmocka_run_group_tests(): make the folder, and remove it with all that is in it. */
+int scratch_setup(void **state);
+int scratch_teardown(void **state);
+
+/* "<folder>/<name>". Valid until the eighth call after this one. */
+const char *scratch_path(const char *name);
+
+/* Write or read a whole file there; what is read is to be given back with free(). */
+void scratch_write(const char *name, const void *data, size_t size);
+void *scratch_read(const char *name, size_t *size);
+
+#endif
