@@ -143,7 +143,9 @@ static enum onnx_result run_data_set(struct graph *g, const char *folder, const 
     const uint8_t *bytes = read_file(g, path, &n);
     if (!bytes)
         return failed(error, "no model.onnx");
-    enum onnx_result result = read_ports(g, set, "input", data.inputs, &data.n_inputs, error);
+    enum onnx_result result = onnx_check_model(g, bytes, n, error);
+    if (result == ONNX_PASSED)
+        result = read_ports(g, set, "input", data.inputs, &data.n_inputs, error);
     if (result == ONNX_PASSED)
         result = read_ports(g, set, "output", data.outputs, &data.n_outputs, error);
     if (result == ONNX_PASSED)

@@ -277,8 +277,26 @@ static enum onnx_result add_constant_node(struct graph *g, struct wire w,
     return add_constant(g, a.tensor, node->outputs[0], error);
 }
 
-static enum onnx_result add_node(struct graph *g, struct wire w, uint64_t opset,
-                                 struct nn_error *error)
+static enum onnx_result check_node(struct graph *g, struct wire w, uint64_t opset,
+                                   struct nn_error *error)
+{
+    struct node node;
+    if (!read_node(g, w, &node))
+        return failed(error, "a node is damaged");
+    if (strcmp(node.type, "Constant") == 0)
+        return ONNX_PASSED;
+    if (!op_find(node.type) || node.domain[0]) {
+        nn_fail(error, "operator %s", node.type);
+        return ONNX_NO_OPERATOR;
+    }
+    if (opset < first_opset(node.type)) {
+        nn_fail(error, "%s of operator set %" PRIu64, node.type, opset);
+        return ONNX_OTHER_OPSET;
+    }
+    return ONNX_PASSED;
+}
+
+static enum onnx_result add_node(struct graph *g, struct wire w, struct nn_error *error)
 {
     struct node node;
     struct attribute a;
@@ -288,18 +306,9 @@ static enum onnx_result add_node(struct graph *g, struct wire w, uint64_t opset,
         return add_constant_node(g, w, &node, error);
 
     const struct op *op = op_find(node.type);
-    if (!op || node.domain[0]) {
-        nn_fail(error, "operator %s", node.type);
-        return ONNX_NO_OPERATOR;
-    }
-    if (opset < first_opset(node.type)) {
-        nn_fail(error, "%s of operator set %" PRIu64, node.type, opset);
-        return ONNX_OTHER_OPSET;
-    }
-
-    void *attributes = graph_allocate(g, op->attributes_size);
+    void *attributes = op ? graph_allocate(g, op->attributes_size) : NULL;
     if (!attributes)
-        return failed(error, "out of memory");
+        return failed(error, "no such operator, or no memory");
     op_attributes_init(op, attributes);
     while (next_attribute(g, &w, &a)) {
         if (strcmp(a.name, "training_mode") == 0 && a.integer != 0) {
@@ -326,13 +335,20 @@ static enum onnx_result add_node(struct graph *g, struct wire w, uint64_t opset,
 
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
 
-static const char *value_name(struct graph *g, struct wire value_info)
+/* ValueInfoProto: the name, and whether it is a tensor. */
+static const char *value_name(struct graph *g, struct wire value_info, bool *is_tensor)
 {
-    struct wire_field field;
-    while (wire_next(&value_info, &field))
-        if (field.number == 1 && field.type == WIRE_BYTES)
-            return text_of(g, &field);
-    return "";
+    enum { NAME = 1, TYPE = 2, TENSOR_TYPE = 1 };
+    struct wire_field field, type;
+    const char *name = "";
+    *is_tensor = false;
+    while (wire_next(&value_info, &field)) {
+        if (field.number == NAME && field.type == WIRE_BYTES)
+            name = text_of(g, &field);
+        while (field.number == TYPE && wire_next(&field.bytes, &type))
+            *is_tensor |= type.number == TENSOR_TYPE;
+    }
+    return name;
 }
 
 /* Older models list their initializers among the inputs, too. */
@@ -345,7 +361,8 @@ static enum onnx_result add_inputs(struct graph *g, struct wire w,
     while (wire_next(&w, &field)) {
         if (field.number != GRAPH_INPUT || field.type != WIRE_BYTES)
             continue;
-        const char *name = value_name(g, field.bytes);
+        bool is_tensor;
+        const char *name = value_name(g, field.bytes, &is_tensor);
         if (graph_find(g, name) >= 0)
             continue;
         if (n == n_inputs)
@@ -360,40 +377,17 @@ static enum onnx_result add_inputs(struct graph *g, struct wire w,
     return ONNX_PASSED;
 }
 
-static enum onnx_result read_graph(struct graph *g, struct wire w, uint64_t opset,
-                                   const struct nn_tensor *inputs, int n_inputs,
-                                   int n_variable, struct nn_error *error)
-{
-    struct wire_field field;
-    enum onnx_result result = ONNX_PASSED;
-
-    for (struct wire at = w; result == ONNX_PASSED && wire_next(&at, &field);)
-        if (field.number == GRAPH_INITIALIZER)
-            result = add_constant(g, field.bytes, NULL, error);
-    if (result == ONNX_PASSED)
-        result = add_inputs(g, w, inputs, n_inputs, n_variable, error);
-    for (struct wire at = w; result == ONNX_PASSED && wire_next(&at, &field);)
-        if (field.number == GRAPH_NODE)
-            result = add_node(g, field.bytes, opset, error);
-    for (; result == ONNX_PASSED && wire_next(&w, &field);)
-        if (field.number == GRAPH_OUTPUT &&
-            graph_add_output(g, graph_find(g, value_name(g, field.bytes)), error) < 0)
-            result = ONNX_FAILED;
-    return result == ONNX_PASSED && w.bad ? failed(error, "the graph is damaged") : result;
-}
-
-enum onnx_result onnx_read_model(struct graph *g, const uint8_t *bytes, size_t n,
-                                 const struct nn_tensor *inputs, int n_inputs,
-                                 int n_variable, struct nn_error *error)
+/* The graph's bytes and the operator set; false: the model is damaged. */
+static bool open_model(struct wire w, struct wire *graph, uint64_t *opset)
 {
     enum { GRAPH = 7, OPSET_IMPORT = 8, DOMAIN = 1, VERSION = 2 };
-    struct wire w = {.at = bytes, .end = bytes + n}, graph = {0};
     struct wire_field field, part;
-    uint64_t opset = 1;
 
+    *graph = (struct wire){0};
+    *opset = 1;
     while (wire_next(&w, &field)) {
         if (field.number == GRAPH)
-            graph = field.bytes;
+            *graph = field.bytes;
         if (field.number != OPSET_IMPORT)
             continue;
         bool own_domain = false;
@@ -403,9 +397,58 @@ enum onnx_result onnx_read_model(struct graph *g, const uint8_t *bytes, size_t n
             version = part.number == VERSION ? part.value : version;
         }
         if (!own_domain)
-            opset = version;
+            *opset = version;
     }
-    if (w.bad || !graph.at)
+    return !w.bad && graph->at;
+}
+
+enum onnx_result onnx_check_model(struct graph *g, const uint8_t *bytes, size_t n,
+                                  struct nn_error *error)
+{
+    struct wire w;
+    struct wire_field field;
+    uint64_t opset;
+    enum onnx_result result = ONNX_PASSED;
+    if (!open_model((struct wire){.at = bytes, .end = bytes + n}, &w, &opset))
         return failed(error, "the model is damaged");
-    return read_graph(g, graph, opset, inputs, n_inputs, n_variable, error);
+    while (result == ONNX_PASSED && wire_next(&w, &field)) {
+        bool is_tensor = true;
+        if (field.number == GRAPH_NODE)
+            result = check_node(g, field.bytes, opset, error);
+        else if (field.number == GRAPH_INPUT || field.number == GRAPH_OUTPUT)
+            value_name(g, field.bytes, &is_tensor);
+        if (!is_tensor) {
+            nn_fail(error, "a value that is no tensor");
+            result = ONNX_NO_TYPE;
+        }
+    }
+    return result == ONNX_PASSED && w.bad ? failed(error, "the graph is damaged") : result;
+}
+
+enum onnx_result onnx_read_model(struct graph *g, const uint8_t *bytes, size_t n,
+                                 const struct nn_tensor *inputs, int n_inputs,
+                                 int n_variable, struct nn_error *error)
+{
+    struct wire w;
+    struct wire_field field;
+    uint64_t opset;
+    enum onnx_result result = ONNX_PASSED;
+    if (!open_model((struct wire){.at = bytes, .end = bytes + n}, &w, &opset))
+        return failed(error, "the model is damaged");
+
+    for (struct wire at = w; result == ONNX_PASSED && wire_next(&at, &field);)
+        if (field.number == GRAPH_INITIALIZER)
+            result = add_constant(g, field.bytes, NULL, error);
+    if (result == ONNX_PASSED)
+        result = add_inputs(g, w, inputs, n_inputs, n_variable, error);
+    for (struct wire at = w; result == ONNX_PASSED && wire_next(&at, &field);)
+        if (field.number == GRAPH_NODE)
+            result = add_node(g, field.bytes, error);
+    while (result == ONNX_PASSED && wire_next(&w, &field)) {
+        bool is_tensor;
+        if (field.number == GRAPH_OUTPUT &&
+            graph_add_output(g, graph_find(g, value_name(g, field.bytes, &is_tensor)), error) < 0)
+            result = ONNX_FAILED;
+    }
+    return result == ONNX_PASSED && w.bad ? failed(error, "the graph is damaged") : result;
 }

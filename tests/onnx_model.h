@@ -16,11 +16,16 @@ enum onnx_result {
     ONNX_NO_TYPE,               /* skipped: a type of tensor that we do not have */
     ONNX_OTHER_OPSET,           /* skipped: the operation meant something else then */
     ONNX_NO_TRAINING,           /* skipped: it computes what training does */
+    ONNX_NO_VOLUME,             /* skipped: it convolves or pools along three axes */
     ONNX_RESULTS,
 };
 
-/* Adds the nodes of a model to an empty graph. Its inputs are given: as inputs of the graph
- * if `n_variable` of them are taken already, as constants from then on. */
+/* ONNX_PASSED if a model has only operations and kinds of values that we have. */
+enum onnx_result onnx_check_model(struct graph *g, const uint8_t *bytes, size_t n,
+                                  struct nn_error *error);
+
+/* Adds the nodes of a checked model to an empty graph. Its inputs are given: the first `n_variable`
+ * as inputs of the graph, the others (and what has no elements) as constants. */
 enum onnx_result onnx_read_model(struct graph *g, const uint8_t *bytes, size_t n,
                                  const struct nn_tensor *inputs, int n_inputs,
                                  int n_variable, struct nn_error *error);
