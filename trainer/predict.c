@@ -1,0 +1,134 @@
+#include "trainer/predict.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/apply.h"
+#include "trainer/metric.h"
+
+static void print_element(FILE *out, const struct nn_tensor *tensor, int64_t i)
+{
+    switch (tensor->datatype) {
+    case NN_FP32: {
+        /* Nine digits read back to the same float32; JSON knows no infinity. */
+        double x = ((const nn_real *)tensor->data)[i];
+        if (isfinite(x))
+            fprintf(out, "%.9g", x);
+        else
+            fputs("null", out);
+        break;
+    }
+    case NN_INT64:
+        fprintf(out, "%" PRId64, ((const int64_t *)tensor->data)[i]);
+        break;
+    case NN_INT32:
+        fprintf(out, "%" PRId32, ((const int32_t *)tensor->data)[i]);
+        break;
+    case NN_UINT8:
+        fprintf(out, "%d", ((const uint8_t *)tensor->data)[i]);
+        break;
+    case NN_BOOL:
+        fputs(((const uint8_t *)tensor->data)[i] ? "true" : "false", out);
+        break;
+    }
+}
+
+/* The elements from *next on, nested as axes axis ... rank - 1. */
+static void print_nested(FILE *out, const struct nn_tensor *tensor, int axis, int64_t *next)
+{
+    if (axis == tensor->shape.rank) {
+        print_element(out, tensor, (*next)++);
+        return;
+    }
+    fputc('[', out);
+    for (int64_t i = 0; i < tensor->shape.dims[axis]; i++) {
+        if (i > 0)
+            fputc(',', out);
+        print_nested(out, tensor, axis + 1, next);
+    }
+    fputc(']', out);
+}
+
+static void print_text(FILE *out, const char *text)
+{
+    json_t *string = json_string(text);
+    if (!string || json_dumpf(string, out, JSON_ENCODE_ANY) != 0)
+        fputs("null", out);
+    json_decref(string);
+}
+
+static void print_row(FILE *out, const struct nn_model *model, const struct application *a,
+                      int64_t row)
+{
+    fputs("{\"prediction\":", out);
+    for (int i = 0; i < a->n_outputs; i++) {
+        const struct nn_tensor *tensor = &a->outputs[i];
+        int64_t next = row * shape_product(&tensor->shape, 1, tensor->shape.rank);
+        if (a->n_outputs > 1) {
+            fputc(i == 0 ? '{' : ',', out);
+            print_text(out, nn_model_output(model, i)->name);
+            fputc(':', out);
+        }
+        print_nested(out, tensor, 1, &next);
+    }
+    if (a->n_outputs > 1)
+        fputc('}', out);
+    const struct nn_tensor *first = &a->outputs[0];
+    int64_t n = shape_product(&first->shape, 1, first->shape.rank);
+    int n_labels = nn_model_n_labels(model);
+    if (first->datatype == NN_FP32 && (n == n_labels || (n == 1 && n_labels == 2))) {
+        fputs(",\"label\":", out);
+        print_text(out, nn_model_label(model, metric_class((const nn_real *)first->data + row * n,
+                                                           n, 0.5)));
+    }
+    fputs("}\n", out);
+}
+
+int predict(FILE *out, const char *bundle_path, const char *file, int n_threads,
+            struct nn_error *error)
+{
+    struct recipe recipe = {0};
+    struct dataset set = {0};
+    struct application application = {0};
+    struct dataset_input *inputs = NULL;
+    char **labels = NULL;
+    int status = -1, found = 0;
+    struct nn_model *model = nn_model_open(bundle_path, error);
+    if (!model)
+        return -1;
+    found = apply_find_recipe(&recipe, model, error);
+    if (found < 0) {
+        nn_fail_in(error, "%s", bundle_path);
+        goto done;
+    }
+    inputs = calloc((size_t)nn_model_n_inputs(model) + 1, sizeof *inputs);
+    labels = calloc((size_t)nn_model_n_labels(model) + 1, sizeof *labels);
+    if (!inputs || !labels) {
+        nn_fail(error, "out of memory");
+        goto done;
+    }
+    struct dataset_request request = apply_request(model, found > 0 ? &recipe : NULL, ".",
+                                                   inputs, labels);
+    if (dataset_load_features(&set, file, &request, error) != 0)
+        goto done;
+    if (apply_model(&application, model, &set, n_threads, error) != 0) {
+        nn_fail_in(error, "%s", file);
+        goto done;
+    }
+    for (int64_t i = 0; i < set.n; i++)
+        print_row(out, model, &application, i);
+    status = fflush(out) == 0 && !ferror(out) ? 0 : nn_fail(error, "output: %s", strerror(errno));
+
+done:
+    application_release(&application);
+    dataset_release(&set);
+    free(inputs);
+    free(labels);
+    if (found > 0)
+        recipe_release(&recipe);
+    nn_model_close(model);
+    return status;
+}

@@ -1,0 +1,265 @@
+#include "trainer/report.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/apply.h"
+
+/* ---- figures -------------------------------------------------------------------------------- */
+
+/* A probability that was rounded to 0 costs as much as the smallest one that is not. */
+static double log_loss(double probability)
+{
+    return -log(probability > FLT_MIN ? probability : FLT_MIN);
+}
+
+/* One row: the same losses as trainer/loss.h, but from the probabilities that a published
+ * model answers with. */
+static double row_loss(enum loss_kind kind, int64_t n, const nn_real *outputs, int class,
+                       const nn_real *targets)
+{
+    double loss = 0;
+    switch (kind) {
+    case LOSS_SOFTMAX_CROSS_ENTROPY:
+        return log_loss(outputs[class]);
+    case LOSS_SIGMOID_CROSS_ENTROPY:
+        for (int64_t i = 0; i < n; i++) {
+            double y = targets ? targets[i] : class;
+            loss += y * log_loss(outputs[i]) + (1 - y) * log_loss(1.0 - outputs[i]);
+        }
+        return loss;
+    case LOSS_MEAN_SQUARED_ERROR:
+        for (int64_t i = 0; i < n; i++)
+            loss += ((double)outputs[i] - targets[i]) * ((double)outputs[i] - targets[i]);
+        return loss / (double)n;
+    }
+    return NAN;
+}
+
+static int copy_labels(struct report *report, const struct dataset *set, struct nn_error *error)
+{
+    report->labels = calloc((size_t)set->n_labels + 1, sizeof *report->labels);
+    if (!report->labels || confusion_init(&report->confusion, set->n_labels) != 0)
+        return nn_fail(error, "out of memory");
+    for (int i = 0; i < set->n_labels; i++)
+        if (!(report->labels[i] = strdup(set->labels[i])))
+            return nn_fail(error, "out of memory");
+    return 0;
+}
+
+/* What rows of values should be: the data's targets, or the input itself. To be freed. */
+static nn_real *gather_targets(const struct dataset *set, int64_t row, int64_t n)
+{
+    nn_real *targets = calloc((size_t)n, sizeof *targets);
+    if (targets && set->targets)
+        memcpy(targets, set->targets + row * n, (size_t)n * sizeof *targets);
+    else if (targets)
+        dataset_gather(set, 0, &row, 1, NN_FP32, targets);
+    return targets;
+}
+
+static int count(struct report *report, const struct dataset *set,
+                 const struct nn_tensor *output, struct nn_error *error)
+{
+    int64_t n = shape_product(&output->shape, 1, output->shape.rank);
+    if (output->datatype != NN_FP32)
+        return nn_fail(error, "the output has the datatype %s",
+                       nn_datatype_name(output->datatype));
+    if (set->classes && n != set->n_labels && !(n == 1 && set->n_labels == 2))
+        return nn_fail(error, "the model has %lld outputs, the data %d classes", (long long)n,
+                       set->n_labels);
+    if (set->classes && copy_labels(report, set, error) != 0)
+        return -1;
+    int64_t values = set->targets ? set->n_targets
+                                  : shape_product(&set->features[0].shape, 1,
+                                                  set->features[0].shape.rank);
+    if (!set->classes && n != values)
+        return nn_fail(error, "the model has %lld outputs, the data %lld values", (long long)n,
+                       (long long)values);
+    report->samples = set->n;
+    for (int64_t i = 0; i < set->n; i++) {
+        const nn_real *row = (const nn_real *)output->data + i * n;
+        if (set->classes) {
+            report->loss += row_loss(report->kind, n, row, set->classes[i], NULL);
+            confusion_add(&report->confusion, set->classes[i], metric_class(row, n, 0.5));
+            continue;
+        }
+        nn_real *targets = gather_targets(set, i, n);
+        if (!targets)
+            return nn_fail(error, "out of memory");
+        report->loss += row_loss(report->kind, n, row, 0, targets);
+        for (int64_t k = 0; k < n; k++) {
+            double difference = (double)row[k] - targets[k];
+            report->absolute_error += fabs(difference) / (double)n;
+            report->squared_error += difference * difference / (double)n;
+        }
+        free(targets);
+    }
+    report->loss /= (double)set->n;
+    report->absolute_error /= (double)set->n;
+    report->squared_error /= (double)set->n;
+    return 0;
+}
+
+int report_make(struct report *report, const char *bundle_path, const char *directory,
+                int n_threads, struct nn_error *error)
+{
+    *report = (struct report){0};
+    struct recipe recipe = {0};
+    struct dataset set = {0};
+    struct application application = {0};
+    struct dataset_input *inputs = NULL;
+    char **labels = NULL;
+    int status = -1, found = 0;
+    struct nn_model *model = nn_model_open(bundle_path, error);
+    if (!model)
+        return -1;
+    found = apply_find_recipe(&recipe, model, error);
+    if (found < 0)
+        goto done;
+    if (found == 0) {
+        nn_fail(error, "it holds no recipe, so what it was made for is not known");
+        goto done;
+    }
+    if (!json_object_get(recipe.data, "test")) {
+        nn_fail(error, "its recipe names no test data (data.test)");
+        goto done;
+    }
+    inputs = calloc((size_t)nn_model_n_inputs(model) + 1, sizeof *inputs);
+    labels = calloc((size_t)nn_model_n_labels(model) + 1, sizeof *labels);
+    if (!inputs || !labels) {
+        nn_fail(error, "out of memory");
+        goto done;
+    }
+    struct dataset_request request = apply_request(model, &recipe, directory, inputs, labels);
+    if (dataset_load(&set, &request, DATASET_TEST, error) != 0
+        || apply_model(&application, model, &set, n_threads, error) != 0)
+        goto done;
+    report->kind = recipe.loss;
+    status = count(report, &set, &application.outputs[0], error);
+
+done:
+    application_release(&application);
+    dataset_release(&set);
+    free(inputs);
+    free(labels);
+    if (found > 0)
+        recipe_release(&recipe);
+    nn_model_close(model);
+    if (status != 0) {
+        report_release(report);
+        nn_fail_in(error, "%s", bundle_path);
+    }
+    return status;
+}
+
+void report_release(struct report *report)
+{
+    for (int i = 0; report->labels && i < report->confusion.n; i++)
+        free(report->labels[i]);
+    free(report->labels);
+    confusion_release(&report->confusion);
+    *report = (struct report){0};
+}
+
+/* ---- printing ------------------------------------------------------------------------------- */
+
+static int64_t support(const struct confusion *confusion, int class)
+{
+    int64_t n = 0;
+    for (int i = 0; i < confusion->n; i++)
+        n += confusion->counts[class * confusion->n + i];
+    return n;
+}
+
+static void print_classes(const struct report *report, int width, FILE *out)
+{
+    const struct confusion *c = &report->confusion;
+    fprintf(out, "\n%-*s  precision  recall      F1  samples\n", width, "class");
+    for (int i = 0; i < c->n; i++)
+        fprintf(out, "%-*s  %8.2f%%  %5.2f%%  %5.2f%%  %7lld\n", width, report->labels[i],
+                100 * confusion_precision(c, i), 100 * confusion_recall(c, i),
+                100 * confusion_f1(c, i), (long long)support(c, i));
+}
+
+static void print_confusion(const struct report *report, int width, FILE *out)
+{
+    const struct confusion *c = &report->confusion;
+    fprintf(out, "\n%-*s  (rows: true class, columns: predicted)\n%-*s ", width, "confusion",
+            width, "");
+    for (int i = 0; i < c->n; i++)
+        fprintf(out, " %6.6s", report->labels[i]);
+    fputc('\n', out);
+    for (int i = 0; i < c->n; i++) {
+        fprintf(out, "%-*s ", width, report->labels[i]);
+        for (int k = 0; k < c->n; k++)
+            fprintf(out, " %6lld", (long long)c->counts[i * c->n + k]);
+        fputc('\n', out);
+    }
+}
+
+void report_print(const struct report *report, FILE *out)
+{
+    fprintf(out, "samples   %lld\nloss      %.6f\n", (long long)report->samples, report->loss);
+    if (report->confusion.n == 0) {
+        fprintf(out, "mean absolute error      %.6f\nroot mean squared error  %.6f\n",
+                report->absolute_error, sqrt(report->squared_error));
+        return;
+    }
+    fprintf(out, "accuracy  %.2f%%\n", 100 * confusion_accuracy(&report->confusion));
+    int width = (int)strlen("confusion");
+    for (int i = 0; i < report->confusion.n; i++)
+        if ((int)strlen(report->labels[i]) > width)
+            width = (int)strlen(report->labels[i]);
+    print_classes(report, width, out);
+    print_confusion(report, width, out);
+}
+
+/* By label; and where two classes have the same one, the later. */
+static json_t *classes_json(const struct report *report)
+{
+    const struct confusion *c = &report->confusion;
+    json_t *classes = json_object();
+    for (int i = 0; i < c->n; i++)
+        json_object_set_new(classes, report->labels[i],
+                            json_pack("{s:f, s:f, s:f, s:I}",
+                                      "precision", confusion_precision(c, i),
+                                      "recall", confusion_recall(c, i),
+                                      "f1", confusion_f1(c, i),
+                                      "samples", (json_int_t)support(c, i)));
+    return classes;
+}
+
+static json_t *confusion_json(const struct confusion *c)
+{
+    json_t *rows = json_array();
+    for (int i = 0; i < c->n; i++) {
+        json_t *row = json_array();
+        for (int k = 0; k < c->n; k++)
+            json_array_append_new(row, json_integer(c->counts[i * c->n + k]));
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+int report_print_json(const struct report *report, FILE *out)
+{
+    json_t *json = json_pack("{s:f, s:I}", "loss", report->loss,
+                             "samples", (json_int_t)report->samples);
+    if (report->confusion.n > 0) {
+        json_object_set_new(json, "accuracy",
+                            json_real(confusion_accuracy(&report->confusion)));
+        json_object_set_new(json, "classes", classes_json(report));
+        json_object_set_new(json, "confusion", confusion_json(&report->confusion));
+    } else {
+        json_object_set_new(json, "mean_absolute_error", json_real(report->absolute_error));
+        json_object_set_new(json, "root_mean_squared_error",
+                            json_real(sqrt(report->squared_error)));
+    }
+    int status = json ? json_dumpf(json, out, JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : -1;
+    json_decref(json);
+    fputc('\n', out);
+    return status;
+}
