@@ -36,19 +36,25 @@ enum dataset_part { DATASET_TRAIN, DATASET_TEST };
 /* The recipe's "data" member, checked by dataset_check(). Three formats:
  *
  *     {"format": "idx", "train": {"features": FILE, "labels": FILE}, "test": {...}}
- *     {"format": "csv", "train": FILE, "test": FILE or {"fraction": 0.2}, "header": true,
- *      "delimiter": ",", "label": NAME or NUMBER or [..], "label_names": [...]}
+ *     {"format": "csv", "train": FILE, "test": FILE or {"fraction": 0.2}, "seed": 0,
+ *      "header": false, "delimiter": ",", "label": COLUMN or [COLUMN, ...]}
  *     {"format": "digits", "train": 20000, "test": 4000, "seed": 1}
  *
- * "labels": [names] may name the classes of any format (CSV: otherwise the values found,
- * sorted). A column number is from 0, and from the end when negative. */
+ * Files may be gzip. For several inputs, the features of IDX are an object of files by input.
+ * A column of a CSV is a name or a number, from 0, and from the end when negative. "fraction"
+ * cuts the test data out of the one file, drawn by "seed": no row is in both.
+ *
+ * Besides, for any format: "target": "classes", "values" or "input", and "labels": the names
+ * of the classes. A CSV's classes are these names or their numbers; without "labels", they are
+ * the values found in the file, sorted. */
 struct dataset_request {
     const json_t *data;
     const char *directory;      /* where files that are not absolute are looked for */
     int n_inputs;
     const struct dataset_input *inputs;
     enum dataset_target target;
-    int n_targets;              /* TARGET_VALUES: how many columns */
+    int n_targets;              /* the network's outputs: so many values in a row, or classes
+                                   (two for one output); 0: not known */
     char *const *labels;        /* evaluation: the classes as the bundle has them; or NULL */
     int n_labels;
 };

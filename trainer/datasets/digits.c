@@ -124,13 +124,13 @@ struct affine {
 
 static struct affine roll_affine(struct dice *dice)
 {
-    float angle = uniform(dice, -.38f, .38f), shear = uniform(dice, -.35f, .35f);
+    float angle = uniform(dice, -.33f, .33f), shear = uniform(dice, -.3f, .3f);
     float height = uniform(dice, 13, 21), width = height * uniform(dice, .55f, .95f);
     float c = cosf(angle), s = sinf(angle);
     return (struct affine){
         .a = {{c * width, (c * shear - s) * height}, {s * width, (s * shear + c) * height}},
-        .dx = SIDE / 2.f + uniform(dice, -3.f, 3.f),
-        .dy = SIDE / 2.f + uniform(dice, -3.f, 3.f),
+        .dx = SIDE / 2.f + uniform(dice, -2.2f, 2.2f),
+        .dy = SIDE / 2.f + uniform(dice, -2.2f, 2.2f),
     };
 }
 
@@ -191,7 +191,7 @@ static void draw_stroke(float *distances, const struct stroke *stroke, struct di
 /* Rubs out a small square. */
 static void erase(float *ink, struct dice *dice)
 {
-    int size = (int)uniform(dice, 2, 6);
+    int size = (int)uniform(dice, 2, 5);
     int left = (int)uniform(dice, 4, (float)(SIDE - 4 - size));
     int top = (int)uniform(dice, 4, (float)(SIDE - 4 - size));
     for (int y = top; y < top + size; y++)
@@ -217,7 +217,7 @@ static void draw_digit(uint8_t *image, int digit, uint64_t key)
         float edge = (radius - sqrtf(ink[i])) / blur + .5f;
         ink[i] = edge < 0 ? 0 : edge > 1 ? 1 : edge;
     }
-    if (uniform(&dice, 0, 1) < .5f)
+    if (uniform(&dice, 0, 1) < .4f)
         erase(ink, &dice);
 
     float white = uniform(&dice, 140, 255), noise = uniform(&dice, 0, 90) / 256;
