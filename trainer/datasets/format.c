@@ -143,3 +143,36 @@ int format_n_classes(const struct dataset_request *request)
 {
     return request->n_targets == 1 ? 2 : request->n_targets;
 }
+
+/* Eight bytes at a time; the multiplier and the rotation are MurmurHash3's. */
+static uint64_t digest_bytes(uint64_t digest, const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, p + i, n - i < 8 ? n - i : 8);
+        digest = (digest ^ word) * 0x87c37b91114253d5u;
+        digest ^= digest >> 31;
+    }
+    return (digest ^ n) * 0x4cf5ad432745937fu;
+}
+
+void format_digest(struct dataset *set)
+{
+    uint64_t digest = digest_bytes(0, &set->n, sizeof set->n);
+    for (int i = 0; i < set->n_features; i++) {
+        const struct nn_tensor *feature = &set->features[i];
+        digest = digest_bytes(digest, feature->shape.dims,
+                              (size_t)feature->shape.rank * sizeof *feature->shape.dims);
+        digest = digest_bytes(digest, feature->data,
+                              (size_t)tensor_bytes(feature->datatype, &feature->shape));
+    }
+    if (set->classes)
+        digest = digest_bytes(digest, set->classes, (size_t)set->n * sizeof *set->classes);
+    if (set->targets)
+        digest = digest_bytes(digest, set->targets,
+                              (size_t)(set->n * set->n_targets) * sizeof *set->targets);
+    for (int i = 0; i < set->n_labels; i++)
+        digest = digest_bytes(digest, set->labels[i], strlen(set->labels[i]));
+    set->digest = digest ^ digest >> 32;
+}

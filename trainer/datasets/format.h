@@ -56,6 +56,16 @@ int format_reserve(struct dataset *set, const struct dataset_request *request,
 /* The elements of a row of input i. */
 int64_t format_row_elements(const struct dataset_request *request, int i);
 
+/* Element i of features or labels, UINT8 or FP32. */
+static inline double format_element(const struct nn_tensor *tensor, int64_t i)
+{
+    return tensor->datatype == NN_UINT8 ? ((const uint8_t *)tensor->data)[i]
+                                        : ((const nn_real *)tensor->data)[i];
+}
+
+/* Computes set->digest from all that it holds. */
+void format_digest(struct dataset *set);
+
 /* Sets the names of the classes: those of the request, else "labels", else none: n_labels
  * stays 0. */
 int format_name_classes(struct dataset *set, const struct dataset_request *request,

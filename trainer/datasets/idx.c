@@ -159,12 +159,6 @@ static int load_feature(struct dataset *set, const char *path,
     return 0;
 }
 
-static double element(const struct nn_tensor *tensor, int64_t i)
-{
-    return tensor->datatype == NN_UINT8 ? ((const uint8_t *)tensor->data)[i]
-                                        : ((const nn_real *)tensor->data)[i];
-}
-
 static int take_classes(struct dataset *set, const char *path,
                         const struct dataset_request *request, const json_t *names,
                         const struct nn_tensor *labels, struct nn_error *error)
@@ -181,7 +175,7 @@ static int take_classes(struct dataset *set, const char *path,
     if (!(set->classes = malloc((size_t)set->n * sizeof *set->classes)))
         return nn_fail(error, "%s: no memory", path);
     for (int64_t i = 0; i < set->n; i++) {
-        double value = element(labels, i);
+        double value = format_element(labels, i);
         if (!(value >= 0 && value < (limit ? limit : 1 << 24) && value == floor(value)))
             return nn_fail(error, "%s: label %g of row %lld, expected 0 to %d", path, value,
                            (long long)i, (limit ? limit : 1 << 24) - 1);
@@ -205,7 +199,7 @@ static int take_values(struct dataset *set, const char *path,
         return nn_fail(error, "%s: no memory", path);
     set->n_targets = (int)columns;
     for (int64_t i = 0; i < n; i++)
-        set->targets[i] = (nn_real)element(labels, i);
+        set->targets[i] = (nn_real)format_element(labels, i);
     return 0;
 }
 

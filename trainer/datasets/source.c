@@ -69,12 +69,14 @@ int64_t source_read(struct source *source, void *to, int64_t n, struct nn_error 
      * cut gives what there is. */
     int status = Z_OK;
     const char *reason = have < n ? gzerror(source->file, &status) : "";
+    const char *behind_name = strstr(reason, ">: ");    /* "<fd:3>: incorrect data check" */
     if (status == Z_BUF_ERROR)
         return nn_fail(error, "%s: the gzip data is cut short", source->path);
     if (status == Z_ERRNO)
         return nn_fail(error, "%s: %s", source->path, strerror(errno));
     if (status != Z_OK)
-        return nn_fail(error, "%s: the gzip data is damaged (%s)", source->path, reason);
+        return nn_fail(error, "%s: the gzip data is damaged (%s)", source->path,
+                       behind_name ? behind_name + 3 : reason);
     return have;
 }
 
