@@ -19,10 +19,10 @@
 static char *recipe_json(const char *inputs, const char *layers, const char *loss)
 {
     char *text = NULL;
+    const char *target = strcmp(loss, "softmax_cross_entropy") == 0 ? "classes" : "values";
     assert_true(asprintf(&text, "{'name': 'x', 'data': {'format': 'digits', 'train': 10, "
-                         "'test': 10%s}, 'inputs': %s, 'layers': %s, 'loss': '%s'}",
-                         strcmp(loss, "softmax_cross_entropy") == 0 ? "" : ", 'target': 'values'",
-                         inputs, layers, loss) > 0);
+                         "'test': 10, 'target': '%s'}, 'inputs': %s, 'layers': %s, "
+                         "'loss': '%s'}", target, inputs, layers, loss) > 0);
     for (char *c = text; *c; c++)
         if (*c == '\'')
             *c = '"';
@@ -140,7 +140,8 @@ struct text {
     size_t n;
 };
 
-static void __attribute__((format(printf, 2, 3))) add(struct text *text, const char *format, ...)
+static void __attribute__((format(printf, 2, 3)))
+add(struct text *text, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -173,7 +174,8 @@ static void resnet20_is_a_residual_graph_of_274442_parameters(void **state)
                    " 'name': 'b%d'}", stride == 2 ? "s" : "b", block, block, block + 1);
     }
     add(&text, ", {'type': 'global_average_pool'}, {'type': 'dense', 'units': 10}]");
-    struct built built = build("[{'name': 'image', 'shape': [3, 32, 32]}]", text.bytes, SOFTMAX);
+    struct built built =
+        build("[{'name': 'image', 'shape': [3, 32, 32]}]", text.bytes, SOFTMAX);
     const struct network *network = built.network;
     assert_int_equal(network->n_weights, 274442);
     assert_int_equal(network->n_trained, 273066);

@@ -62,8 +62,8 @@ static const struct bad bad_members[] = {
     {"layers", NULL, "layers: missing"},
     {"loss", NULL, "loss: missing"},
     {"layer", "[]", "layer: unknown key, did you mean \"layers\"?"},
-    {"zzzzzzzz", "1", "zzzzzzzz: unknown key, expected one of name, data, inputs, layers, loss, "
-                      "optimizer, schedule, training"},
+    {"zzzzzzzz", "1", "zzzzzzzz: unknown key, expected one of name, data, inputs, layers, "
+                      "loss, optimizer, schedule, training"},
     {"name", "7", "name: expected a string, got 7"},
     {"name", "''", "name: must not be empty"},
 
@@ -156,7 +156,8 @@ static const struct bad bad_members[] = {
     {"layers", "[" FLAT "{'type': 'dense', 'units': 10, 'inputs': ['flat', 'flat']}]",
      "layers[1].inputs: dense takes one, got 2"},
     {"layers", "[" FLAT "{'type': 'add'}]", "layers[1].inputs: add takes two or more, got 1"},
-    {"layers", "[" FLAT "{'type': 'flatten', 'inputs': ['image']}, {'type': 'dense', 'units': 2}]",
+    {"layers", "[" FLAT "{'type': 'flatten', 'inputs': ['image']},"
+               "{'type': 'dense', 'units': 2}]",
      "layers[0]: no layer takes \"flat\", and it is not the last one"},
 
     /* layers: settings */
@@ -169,8 +170,8 @@ static const struct bad bad_members[] = {
     {"layers", "[" FLAT "{'type': 'dense', 'nmae': 'fc', 'units': 3}]",
      "layers[1].nmae: unknown key, did you mean \"name\"?"},
     {"layers", "[" FLAT "{'type': 'dense', 'units': 3, 'initializer': 'constant'}]",
-     "layers[1].initializer: unknown value \"constant\", expected one of he_normal, he_uniform, "
-     "glorot_normal, glorot_uniform"},
+     "layers[1].initializer: unknown value \"constant\", expected one of he_normal, "
+     "he_uniform, glorot_normal, glorot_uniform"},
     {"layers", "[" FLAT "{'type': 'dense', 'units': 3, 'slope': 0.1}]",
      "layers[1].slope: only leaky_relu has one"},
     {"layers", "[" FLAT "{'type': 'dropout', 'rate': 1}]",
@@ -216,11 +217,11 @@ static const struct bad bad_members[] = {
     {"loss", "'softmax'", "loss: unknown value \"softmax\", expected one of "
      "softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error"},
     {"layers", "[{'type': 'scale'}]",
-     "loss: softmax_cross_entropy needs outputs [-1, classes] of 2 classes at least, the layers "
-     "give [-1, 1, 28, 28]"},
+     "loss: softmax_cross_entropy needs outputs [-1, classes] of 2 classes at least, the "
+     "layers give [-1, 1, 28, 28]"},
     {"layers", "[" FLAT "{'type': 'dense', 'units': 1}]",
-     "loss: softmax_cross_entropy needs outputs [-1, classes] of 2 classes at least, the layers "
-     "give [-1, 1]"},
+     "loss: softmax_cross_entropy needs outputs [-1, classes] of 2 classes at least, the "
+     "layers give [-1, 1]"},
     {"layers", "[" FLAT "{'type': 'dense', 'units': 10, 'activation': 'softmax'}]",
      "layers[1]: dense_1 ends with Softmax, which softmax_cross_entropy has built in: leave it "
      "out"},
@@ -282,8 +283,8 @@ static void a_long_value_is_shortened_in_the_message(void **state)
     struct recipe recipe;
     struct nn_error error = {0};
     assert_int_equal(recipe_parse(&recipe, text, &error), -1);
-    assert_int_equal(strlen(error.text), strlen("training.epochs: expected an integer from 1 to "
-                                                "1000000, got ") + 63 + strlen("..."));
+    assert_int_equal(strlen(error.text), strlen("training.epochs: expected an integer from 1 "
+                                                "to 1000000, got ") + 63 + strlen("..."));
     free(text);
 }
 
@@ -379,6 +380,60 @@ static void the_committed_recipes_are_good(void **state)
     }
 }
 
+/* Replaces every value of the tree in turn, and reads what came of the whole. */
+static void put_anything_anywhere(json_t *root, json_t *at)
+{
+    static const char *const odd[] = {"null", "true", "-1", "0", "1e308", "9223372036854775807",
+                                      "'x'", "''", "[]", "{}", "[[1]]", "[1, 'a', 3]", "0.5"};
+    size_t n = json_is_array(at) ? json_array_size(at) : json_object_size(at);
+    void *member = json_object_iter(at);
+    for (size_t i = 0; i < n; i++, member = json_object_iter_next(at, member)) {
+        json_t *before =
+            json_is_array(at) ? json_array_get(at, i) : json_object_iter_value(member);
+        json_incref(before);
+        put_anything_anywhere(root, before);
+        for (size_t j = 0; j <= sizeof odd / sizeof *odd; j++) {
+            bool restored = j == sizeof odd / sizeof *odd;
+            json_t *value = restored ? before : parse(odd[j]);
+            if (json_is_array(at))
+                json_array_set_new(at, i, value);
+            else
+                json_object_iter_set_new(at, member, value);
+            char *text = json_dumps(root, 0);
+            struct recipe recipe;
+            struct nn_error error = {0};
+            if (recipe_parse(&recipe, text, &error) == 0)
+                recipe_release(&recipe);
+            else if (restored || !strchr(error.text, ':'))
+                fail_msg("%s for %s", error.text, text);
+            free(text);
+        }
+    }
+}
+
+static void any_value_anywhere_is_taken_or_refused_by_path(void **state)
+{
+    (void)state;
+    static const char layers[] =
+        "[{'type': 'standardize', 'name': 's'},"
+        " {'type': 'conv2d', 'filters': 4, 'kernel': [3, 3], 'stride': 1, 'padding': 'same',"
+        "  'dilation': 1, 'groups': 1, 'use_bias': false, 'initializer': 'he_normal'},"
+        " {'type': 'batch_norm', 'activation': 'leaky_relu', 'slope': 0.1, 'momentum': 0.9},"
+        " {'type': 'max_pool', 'kernel': 2, 'stride': [2, 2], 'padding': 0, 'name': 'p'},"
+        " {'type': 'scale', 'factor': 2, 'offset': 1, 'name': 'c'},"
+        " {'type': 'normalize', 'mean': [0, 0, 0, 0], 'deviation': 1, 'inputs': ['p'],"
+        "  'name': 'm'}, {'type': 'concat', 'axis': 1, 'inputs': ['m', 'c', 'p']},"
+        " {'type': 'reshape', 'shape': [14, -1]}, {'type': 'flatten'},"
+        " {'type': 'dropout', 'rate': 0.5}, {'type': 'dense', 'units': 10}]";
+    json_t *root = parse(good);
+    json_object_set_new(root, "layers", parse(layers));
+    static const char training[] =
+        "{'validation_fraction': 0.1, 'early_stopping': {'patience': 2}}";
+    json_object_set_new(root, "training", parse(training));
+    put_anything_anywhere(root, root);
+    json_decref(root);
+}
+
 static void the_nearest_name_is_near(void **state)
 {
     (void)state;
@@ -405,6 +460,7 @@ int main(void)
         cmocka_unit_test(what_is_left_out_has_its_default),
         cmocka_unit_test(a_recipe_survives_its_canonical_text),
         cmocka_unit_test(the_committed_recipes_are_good),
+        cmocka_unit_test(any_value_anywhere_is_taken_or_refused_by_path),
         cmocka_unit_test(the_nearest_name_is_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

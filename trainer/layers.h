@@ -1,8 +1,8 @@
 /*
  * Layers: what a recipe calls "conv2d" or "dense", each lowered to operations.
  *
- * Every layer has "type", and may have "name" (default: type and number, the second conv2d is "conv2d_2"; its
- * parameters are "<name>.weight" ...) and "inputs" (default: the layer before, for the first
+ * Every layer has "type", and may have "name" (the second conv2d is "conv2d_2" by default; its
+ * parameters are "conv2d_2.weight" ...) and "inputs" (default: the layer before, for the first
  * the model's only input; names of layers before it or of the model's inputs). The last
  * layer's output is the network's; every other one must be used.
  *
@@ -21,7 +21,8 @@
  *     add                   two or more inputs of one shape
  *     concat                axis 1 (of the whole shape), two or more inputs
  *     scale                 factor 1, offset 0: x * factor + offset
- *     normalize             mean, deviation: numbers or lists by channel: (x - mean) / deviation
+ *     normalize             mean, deviation (numbers, or lists by channel):
+ *                           (x - mean) / deviation
  *     standardize           the same with constants computed from the training data: by
  *                           feature for [N, features], else by channel; of a model input
  *

@@ -363,8 +363,8 @@ int network_fit_data(struct network *network, const struct recipe *recipe,
         const struct parameter *deviation = parameter_of(network, div->inputs[1]);
         int input = network_raw_input(graph, sub->inputs[0]);
         if (train->n < 1 || input >= train->n_features)
-            return nn_fail(error, "%s: the training data has %lld rows of %d inputs, the recipe "
-                           "%d inputs", layer->name, (long long)train->n, train->n_features,
+            return nn_fail(error, "%s: the training data has %lld rows of %d inputs, the "
+                           "recipe %d inputs", layer->name, (long long)train->n, train->n_features,
                            recipe->n_inputs);
         dataset_moments(train, input, mean->size, network->weights + mean->offset,
                         network->weights + deviation->offset);

@@ -9,7 +9,7 @@
 #include "trainer/initializer.h"
 #include "trainer/recipe.h"
 
-#define NETWORK_MAX_WEIGHTS INT64_C(1000000000)
+#define NETWORK_MAX_WEIGHTS (INT64_C(1) << 28)
 
 enum parameter_kind {
     PARAMETER_WEIGHT,           /* trained; L2 and weight decay apply */

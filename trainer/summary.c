@@ -153,9 +153,11 @@ static void summarize_graph(FILE *out, const struct graph *graph)
         const struct graph_node *node = &graph->nodes[i];
         struct row row = {node->name, node->op->name,
                           open_shape(&graph->values[node->outputs[0]].type), 0, node->flops};
-        for (int j = 0; j < node->n_inputs; j++)
-            if (is_constant(graph, node->inputs[j]) && !is_read_before(graph, node->inputs[j], i))
-                row.parameters += shape_elements(&graph->values[node->inputs[j]].type.shape);
+        for (int j = 0; j < node->n_inputs; j++) {
+            int value = node->inputs[j];
+            if (is_constant(graph, value) && !is_read_before(graph, value, i))
+                row.parameters += shape_elements(&graph->values[value].type.shape);
+        }
         total += row.flops;
         parameters += row.parameters;
         print_row(out, &row);

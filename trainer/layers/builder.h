@@ -62,7 +62,8 @@ struct node_attribute {
 };
 #define INT_ATTRIBUTE(name, value) {(name), OP_INT, .integer = (value)}
 #define FLOAT_ATTRIBUTE(name, value) {(name), OP_FLOAT, .real = (value)}
-#define INTS_ATTRIBUTE(name, values, count) {(name), OP_INTS, .integers = (values), .n = (count)}
+#define INTS_ATTRIBUTE(name, values, count) \
+    {(name), OP_INTS, .integers = (values), .n = (count)}
 
 /* A node whose output is "<layer>.<suffix>", or the layer's own name for suffix NULL; its
  * value, or -1. attributes NULL: all at their defaults. */

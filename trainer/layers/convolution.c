@@ -104,8 +104,8 @@ static int lower_convolution(struct layer_builder *builder, const char *type, in
     const struct nn_shape x = *builder_shape(builder, input);
     struct shape_text text;
     if (x.rank != n_axes + 2)
-        return builder_fail(builder, error, NULL, "%s needs an input [-1, channels, %s], got %s",
-                            type, n_axes == 1 ? "length" : "height, width",
+        return builder_fail(builder, error, NULL,
+                            "%s needs an input [-1, channels, %s], got %s", type, n_axes == 1 ? "length" : "height, width",
                             builder_print(builder, input, &text));
     int64_t channels = x.dims[1], filters = settings->filters, groups = settings->groups;
     if (channels % groups != 0 || filters % groups != 0)
@@ -175,8 +175,8 @@ struct pool {
 static const struct field max_pool_fields[] = {POOL_FIELDS};
 static const struct field average_pool_fields[] = {POOL_FIELDS};
 
-static int lower_pool(struct layer_builder *builder, const char *op, const struct pool *settings,
-                      int input, struct nn_error *error)
+static int lower_pool(struct layer_builder *builder, const char *op,
+                      const struct pool *settings, int input, struct nn_error *error)
 {
     const struct nn_shape x = *builder_shape(builder, input);
     struct shape_text text;
@@ -193,14 +193,15 @@ static int lower_pool(struct layer_builder *builder, const char *op, const struc
     }
     if (n_axes == 1 && (window.kernel[0] != window.kernel[1] ||
                         window.stride[0] != window.stride[1]))
-        return builder_fail(builder, error, NULL, "a pair needs an input [-1, channels, height, "
-                            "width], got %s", builder_print(builder, input, &text));
+        return builder_fail(builder, error, NULL,
+                            "a pair needs an input [-1, channels, height, width], got %s",
+                            builder_print(builder, input, &text));
     if (place_window(builder, &window, n_axes, settings->padding, x.dims + 2, error) != 0)
         return -1;
     for (int i = 0; i < n_axes; i++)
         if (window.pads[i] >= window.kernel[i])
-            return builder_fail(builder, error, "padding", "%lld is not smaller than the kernel "
-                                "%lld", (long long)window.pads[i], (long long)window.kernel[i]);
+            return builder_fail(builder, error, "padding",
+                                "%lld is not smaller than the kernel %lld", (long long)window.pads[i], (long long)window.kernel[i]);
     struct node_attribute attributes[] = {
         INTS_ATTRIBUTE("kernel_shape", window.kernel, n_axes),
         INTS_ATTRIBUTE("strides", window.stride, n_axes),

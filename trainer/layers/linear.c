@@ -26,8 +26,9 @@ static int lower_dense(struct layer_builder *builder, const void *settings, int 
     const struct nn_shape *x = builder_shape(builder, inputs[0]);
     struct shape_text text;
     if (x->rank != 2)
-        return builder_fail(builder, error, NULL, "dense needs an input [-1, features], got %s; "
-                            "put a flatten layer before it",
+        return builder_fail(builder, error, NULL,
+                            "dense needs an input [-1, features], got %s; put a flatten layer "
+                            "before it",
                             builder_print(builder, inputs[0], &text));
     int64_t features = x->dims[1];
     struct nn_shape shape = {2, {dense->units, features}};

@@ -133,15 +133,17 @@ static int lower_standardize(struct layer_builder *builder, const void *settings
 {
     (void)settings, (void)n_inputs;
     if (network_raw_input(builder->network->graph, inputs[0]) < 0)
-        return builder_fail(builder, error, NULL, "standardize takes an input of the model: its "
-                            "constants are those of the data");
+        return builder_fail(builder, error, NULL,
+                            "standardize takes an input of the model: its constants are those "
+                            "of the data");
     struct nn_shape shape = channel_shape(builder_shape(builder, inputs[0]));
     struct initializer zero = {.kind = INITIALIZER_CONSTANT, .value = 0};
     struct initializer one = {.kind = INITIALIZER_CONSTANT, .value = 1};
     int mean = builder_parameter(builder, "mean", PARAMETER_DATA, &shape, &zero, error);
     if (mean < 0)
         return -1;
-    int deviation = builder_parameter(builder, "deviation", PARAMETER_DATA, &shape, &one, error);
+    int deviation =
+        builder_parameter(builder, "deviation", PARAMETER_DATA, &shape, &one, error);
     return deviation < 0 ? -1 : subtract_and_divide(builder, inputs[0], mean, deviation, error);
 }
 
