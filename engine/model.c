@@ -132,7 +132,8 @@ static int compare(const char *name, const struct nn_tensor *expected,
     for (int64_t i = 0; i < n; i++) {
         double wanted = element(expected, i), is = element(got, i);
         double tolerance = MODEL_GOLDEN_TOLERANCE * fmax(1, fabs(wanted));
-        if (!(fabs(is - wanted) <= tolerance))      /* so that NaN is a difference */
+        /* NaN is a difference, and so is what should be infinite. */
+        if (!(fabs(is - wanted) <= tolerance) || !isfinite(wanted))
             return nn_fail(error, "golden sample %" PRId64 " does not reproduce: output \"%s\" "
                            "element %" PRId64 " should be %.9g, is %.9g", first + i / row, name,
                            i % row, wanted, is);

@@ -63,8 +63,10 @@ static int copy_graph(struct nn_session *s)
     s->graph.nodes = calloc((size_t)g->n_nodes + 1, sizeof *g->nodes);
     if (!s->graph.values || !s->graph.nodes)
         return -1;
-    memcpy(s->graph.values, g->values, (size_t)g->n_values * sizeof *g->values);
-    memcpy(s->graph.nodes, g->nodes, (size_t)g->n_nodes * sizeof *g->nodes);
+    for (int i = 0; i < g->n_values; i++)
+        s->graph.values[i] = g->values[i];
+    for (int i = 0; i < g->n_nodes; i++)
+        s->graph.nodes[i] = g->nodes[i];
     return 0;
 }
 

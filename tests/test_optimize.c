@@ -1,0 +1,357 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/optimize.h"
+#include "tests/graph_text.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Both compute the same, for one row and for several. */
+static void assert_same(struct graph *plain, struct graph *optimised)
+{
+    assert_int_equal(plain->n_outputs, optimised->n_outputs);
+    for (int64_t batch = 1; batch <= 3; batch += 2) {
+        void **inputs = random_inputs(plain, batch, (uint64_t)batch);
+        struct nn_tensor *a = naive_run(plain, batch, (const void *const *)inputs);
+        struct nn_tensor *b = naive_run(optimised, batch, (const void *const *)inputs);
+        for (int i = 0; i < plain->n_outputs; i++) {
+            int va = plain->outputs[i], vb = optimised->outputs[i];
+            assert_string_equal(plain->values[va].name, optimised->values[vb].name);
+            assert_tensors_near(&a[va], &b[vb], 1e-5);
+        }
+        naive_free(plain, a);
+        naive_free(optimised, b);
+        free_inputs(plain, inputs);
+    }
+}
+
+static void check(const char *text, int n_nodes)
+{
+    struct nn_error error = {""};
+    struct graph *plain = graph_text(text), *optimised = graph_text(text);
+    if (graph_optimize(optimised, &error) != 0)
+        fail_msg("%s\n%s", error.text, text);
+    if (optimised->n_nodes != n_nodes)
+        fail_msg("%d nodes, not %d\n%s", optimised->n_nodes, n_nodes, text);
+    assert_same(plain, optimised);
+    graph_free(plain);
+    graph_free(optimised);
+}
+
+struct row {
+    int n_nodes;                /* what is left */
+    const char *graph;
+};
+
+#define CHECK(rows)                                                                           \
+    for (size_t i = 0; i < sizeof(rows) / sizeof((rows)[0]); i++)                             \
+    check((rows)[i].graph, (rows)[i].n_nodes)
+
+static void what_depends_on_constants_only_is_computed_once(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3; weight a 3; weight b 3; node c = Add a b; node d = Exp c; "
+            "node y = Mul x d; output y"},
+        {1, "input x -1 3; weight a 3; node e = Exp a; node f = Exp x; output e; output f"},
+        {1, "input x -1 12; integers a 1 = -1; integers b 2 = 3 4; "
+            "integers s 3 = -1 3 4; node c = Concat a b axis=0; node y = Reshape x s; output y"},
+        {1, "input x -1 3; weight w 4 3; node t = Transpose w; node y = MatMul x t; output y"},
+        /* Little that becomes much stays what it is. */
+        {3, "input x -1 1; weight a 1024; weight b 1024 1; node c = Add a b; "
+            "node d = ReduceMean c; node y = Add x d; output y"},
+    };
+    CHECK(rows);
+}
+
+static void identities_disappear(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {2, "input x -1 3; node i = Identity x; node a = Exp i; node j = Identity a; "
+            "node k = Identity j; node y = Neg k; output y"},
+        {1, "input x -1 3; node a = Exp x; node y = Identity a; output y"},
+        {2, "input x -1 3; node a = Exp x; node y = Identity a; node z = Neg a; output y; "
+            "output z"},
+        {1, "input x -1 3; node a = Exp x; node b = Identity a; node c = Identity b; "
+            "output c"},
+        {1, "input x -1 3; node y = Dropout x; node z = Exp y; output z"},
+        {1, "input x -1 3; values r = 0.5; node y = Dropout x r; node z = Exp y; output z"},
+        /* Two names need two values. */
+        {1, "input x -1 3; node y = Identity x; output y"},
+        {2, "input x -1 3; node a = Exp x; node y = Identity a; output a; output y"},
+        {2, "input x -1 3; node a = Exp x; node y = Identity a; node z = Identity a; output y; "
+            "output z"},
+        /* Not if somebody reads the mask. */
+        {2, "input x -1 3; node y,m = Dropout x; node z = Exp y; output z; output m"},
+    };
+    CHECK(rows);
+}
+
+static void what_nobody_reads_is_removed(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3; node a = Exp x; node b = Neg a; node c = Neg b; output a"},
+        {0, "input x -1 3; node a = Exp x; output x"},
+        {0, "input x -1 3; weight w 2; node a = Exp x; output w"},
+        {1, "input x -1 3; node a,m = Dropout x; node y = Exp a; output y"},
+    };
+    CHECK(rows);
+}
+
+static void a_product_and_its_bias_are_one_gemm(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3; weight w 3 4; weight b 4; node m = MatMul x w; node y = Add m b; "
+            "output y"},
+        {1, "input x -1 3; weight w 3 4; weight b 1 4; node m = MatMul x w; node y = Add b m; "
+            "output y"},
+        {1, "input x -1 3; weight w 3 4; values b = 2; node m = MatMul x w; node y = Sub m b; "
+            "output y"},
+        {1, "input x -1 3; weight w 3 4; values b = 2; node m = MatMul x w; node y = Sub b m; "
+            "output y"},
+        {1, "input x -1 3; weight w 3 4; weight b 4; weight c 4; node m = Gemm x w b beta=0.5 "
+            "alpha=2; node y = Mul m c; output y"},
+        {1, "input x -1 3; weight w 4 3; values b = 2; weight c 4; "
+            "node m = Gemm x w b transB=1; node y = Add m c; output y"},
+        {2, "input x -1 3; weight w 3 4; weight b 4; node m = MatMul x w; node y = Add m b; "
+            "output y; output m"},
+        {2, "input x -1 3; weight w 3 4; weight b 2 1 4; node m = MatMul x w; node y = Add m b; "
+            "output y"},
+        {2, "input x -1 2 3; weight w 3 4; weight b 4; node m = MatMul x w; node y = Add m b; "
+            "output y"},
+        {2, "input x 3 3; weight w 3 4; weight b 3 1; node m = MatMul x w; node y = Add m b; "
+            "output y"},
+        {2, "input x 3 3; weight w 3 4; weight b 3 4; weight c 4; node m = Gemm x w b; "
+            "node y = Mul m c; output y"},
+        {2, "input x -1 3; weight w 3 4; values one = 1; node m = MatMul x w; "
+            "node y = Div one m; output y"},
+    };
+    CHECK(rows);
+}
+
+#define NORM4 "weight s 4; weight b 4; weight m 4; values v 4 = 0.5 1 2 0.1; "
+
+static void normalisation_moves_into_what_is_before(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3 6 6; weight w 4 3 3 3; " NORM4
+            "node c = Conv x w pads=1,1,1,1; node y = BatchNormalization c s b m v; output y"},
+        {1, "input x -1 3 6 6; weight w 4 3 3 3; weight d 4; " NORM4
+            "node c = Conv x w d; node y = BatchNormalization c s b m v epsilon=0.01; output y"},
+        {1, "input x -1 4 6 6; weight w 4 2 3 3; weight d 4; " NORM4
+            "node c = Conv x w d group=2; node y = BatchNormalization c s b m v; output y"},
+        {1, "input x -1 3; weight w 4 3; weight d 4; " NORM4 "node c = Gemm x w d transB=1; "
+            "node y = BatchNormalization c s b m v; output y"},
+        {1, "input x -1 3; weight w 3 4; " NORM4 "node c = MatMul x w; "
+            "node y = BatchNormalization c s b m v; output y"},
+        /* Before it, too, and two in turn. */
+        {1, "input x -1 4 6 6; weight w 4 4 3 3; " NORM4
+            "node n = BatchNormalization x s b m v; node c = Conv n w; "
+            "node o = BatchNormalization c s b m v; "
+            "node y = BatchNormalization o s b m v; output y"},
+        /* A shift does not go through the zeros of padding. */
+        {2, "input x -1 4 6 6; weight w 4 4 3 3; " NORM4
+            "node n = BatchNormalization x s b m v; node c = Conv n w pads=0,0,1,0; output c"},
+        /* What has another reader stays. */
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; " NORM4
+            "node c = Conv x w; node y = BatchNormalization c s b m v; output y; output c"},
+        {3, "input x -1 3 6 6; weight w 4 3 3 3; " NORM4
+            "node c = Conv x w; node n = BatchNormalization c s b m v; node y = Add n c; "
+            "output y"},
+        /* Not behind an activation. */
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; " NORM4
+            "node c = Conv x w; node r = Relu c; node y = BatchNormalization r s b m v; "
+            "output y"},
+    };
+    CHECK(rows);
+}
+
+static void scaling_moves_into_weights(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3 6 6; weight w 4 3 3 3; values k = 0.0039; node i = Mul x k; "
+            "node y = Conv i w pads=1,1,1,1; output y"},
+        {1, "input x -1 3 6 6; weight w 4 3 3 3; weight d 4; values k = 255; "
+            "values m 3 1 1 = 0.5 0.4 0.3; values s 1 3 1 1 = 0.2 0.3 0.25; "
+            "node i = Div x k; node j = Sub i m; node l = Div j s; node y = Conv l w d; "
+            "output y"},
+        {1, "input x -1 4 6 6; weight w 4 2 3 3; weight k 4 1 1; weight o 4 1 1; "
+            "node i = Mul k x; node j = Sub o i; node y = Conv j w group=2 strides=2,2; "
+            "output y"},
+        {1, "input x -1 3 7; weight w 4 3 3; weight k 3 1; node i = Add x k; "
+            "node y = Conv i w; output y"},
+        {1, "input x -1 3 7; weight w 4 3 3; weight k 4 1; node c = Conv x w pads=1,1; "
+            "node i = Add c k; node y = Mul i k; output y"},
+        /* Zeros of padding do not move with the rest. */
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; values k = 0.5; node i = Add x k; "
+            "node y = Conv i w pads=1,1,1,1; output y"},
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; values k = 0.5; node i = Sub x k; "
+            "node y = Conv i w auto_pad=SAME_UPPER; output y"},
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; values k = 0.5; node h = Add x k; "
+            "node i = Mul h k; node y = Conv i w pads=0,1,0,0; output y"},
+        {1, "input x -1 3 6 6; weight w 4 3 3 3; values k = 0.5; node i = Add x k; "
+            "node y = Conv i w auto_pad=VALID; output y"},
+        /* Not by position. */
+        {2, "input x -1 3 6 6; weight w 4 3 3 3; weight k 6; node i = Mul x k; "
+            "node y = Conv i w; output y"},
+
+        {1, "input x -1 3; weight w 3 4; weight d 4; weight k 3; node i = Mul x k; "
+            "node j = Add i k; node y = Gemm j w d alpha=0.5 beta=3; output y"},
+        {2, "input x -1 2 2; weight w 4 5; weight d 5; values k = 0.5; node i = Mul x k; "
+            "node j = Sub i k; node f = Flatten j; node y = Gemm f w d; output y"},
+        {3, "input x -1 2 2; weight w 4 5; weight k 2 1; node i = Mul x k; "
+            "node f = Flatten i; node y = Gemm f w; output y"},
+        {2, "input x 3 4; weight w 3 4; weight k 4; node i = Mul x k; "
+            "node y = Gemm i w transA=1; output y"},
+        /* Two readers: it is computed anyway. */
+        {3, "input x -1 3; weight w 3 4; weight k 3; node i = Mul x k; node a = Gemm i w; "
+            "node b = MatMul i w; output a; output b"},
+    };
+    CHECK(rows);
+}
+
+static void an_activation_ends_the_operation_before_it(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {1, "input x -1 3; weight w 3 4; node c = MatMul x w; node y = Relu c; output y"},
+        {1, "input x -1 3; weight w 3 4; node c = Gemm x w; node y = LeakyRelu c alpha=0.3; "
+            "output y"},
+        {1, "input x -1 3; weight w 3 4; node c = Gemm x w; node y = Sigmoid c; output y"},
+        {1, "input x -1 3 5 5; weight w 4 3 3 3; node c = Conv x w; node y = Tanh c; output y"},
+        {1, "input x -1 3 5 5; weight w 4 3 3 3; values a = -0.1; values b = 0.2; "
+            "node c = Conv x w; node y = Clip c a b; output y"},
+        {1, "input x -1 3; weight w 3 4; values b = 0.2; node c = Gemm x w; "
+            "node y = Clip c - b; output y"},
+        {2, "input x -1 3; weight w 3 4; input b; node c = Gemm x w; node y = Clip c - b; "
+            "output y"},
+        {2, "input x -1 3; weight w 3 4; node c = Gemm x w; node r = Relu c; node y = Tanh r; "
+            "output y"},
+        {2, "input x -1 3; weight w 3 4; node c = Gemm x w; node y = Relu c; output c; "
+            "output y"},
+        {2, "input x -1 3; weight w 3 4; weight b 4; node c = Gemm x w; node r = Relu c; "
+            "node y = Add r b; output y"},
+        {3, "input x -1 4; weight w 4 4; weight k 4; node c = Gemm x w; node r = Relu c; "
+            "node i = Mul r k; node y = Softmax i; output y"},
+    };
+    CHECK(rows);
+}
+
+static void shared_weights_stay_right(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {2, "input x -1 4 5 5; weight w 4 4 3 3; " NORM4
+            "node c = Conv x w; node y = BatchNormalization c s b m v; node z = Conv x w; "
+            "output y; output z"},
+        {2, "input x -1 4; weight w 4 4; values k = 3; node i = Mul x k; node a = Gemm i w; "
+            "node b = MatMul x w; output a; output b"},
+        {2, "input x -1 4; weight w 4 4; weight d 4; weight k 4; node i = Mul x k; "
+            "node a = Gemm i w d; node b = Mul a k; node c = Gemm b w d; node y = Add c d; "
+            "output y"},
+        {2, "input x -1 4; weight w 4 4; values k = 3; node i = Mul x k; node j = Mul i k; "
+            "node a = Gemm j w; node l = Mul a k; node b = Gemm l w; node y = Mul b k; "
+            "output y; output w"},
+    };
+    CHECK(rows);
+}
+
+static void whole_networks_shrink(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {7, "input x -1 1 12 12; values k = 255; weight w 4 1 3 3; weight u 4 4 3 3; " NORM4
+            "weight f 36 10; weight g 10; weight s2 10; weight b2 10; weight m2 10; "
+            "values v2 10 = 1 2 3 4 5 6 7 8 9 10; "
+            "node n0 = Div x k; node n1 = Conv n0 w pads=1,1,1,1; "
+            "node n2 = BatchNormalization n1 s b m v; node n3 = Relu n2; "
+            "node n4 = MaxPool n3 kernel_shape=2,2 strides=2,2; node n5 = Conv n4 u pads=1,1,1,1; "
+            "node n6 = BatchNormalization n5 s b m v; node n7 = Relu n6; "
+            "node n8 = MaxPool n7 kernel_shape=2,2 strides=2,2; node d = Dropout n8; "
+            "node n9 = Flatten d; node n10 = MatMul n9 f; node n11 = Add n10 g; "
+            "node n12 = BatchNormalization n11 s2 b2 m2 v2; node n13 = Relu n12; "
+            "node y = Softmax n13; output y"},
+        /* A residual block: only the first convolution takes its activation. */
+        {4, "input x -1 4 5 5; weight w 4 4 3 3; " NORM4
+            "node a = Conv x w pads=1,1,1,1; node b1 = BatchNormalization a s b m v; "
+            "node c = Relu b1; node d = Conv c w pads=1,1,1,1; "
+            "node e = BatchNormalization d s b m v; node f = Add e x; node y = Relu f; "
+            "output y"},
+    };
+    CHECK(rows);
+}
+
+/* Dividing by the root of 0, and by 0: what the operations give is not finite, and it must
+ * not spread over the weights. */
+static void what_is_not_finite_is_not_folded(void **state)
+{
+    (void)state;
+    static const char *const graphs[] = {
+        "input x -1 3; weight w 3 2; weight s 2; weight b 2; weight m 2; values v 2 = 0 1; "
+        "node c = Gemm x w; node y = BatchNormalization c s b m v epsilon=0; output y",
+        "input x -1 3; weight w 3 2; values k 2 = 1 0; node c = Gemm x w; node y = Div c k; "
+        "output y",
+        "input x -1 3; weight w 3 2; values k = 3e38; node i = Mul x k; node j = Mul i k; "
+        "node y = Gemm j w; output y",
+    };
+    for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++) {
+        struct graph *g = graph_text(graphs[i]);
+        assert_int_equal(graph_optimize(g, NULL), 0);
+        for (int j = 0; j < g->n_values; j++) {
+            const struct op_value *type = &g->values[j].type;
+            if (!type->constant)
+                continue;
+            const nn_real *x = type->constant;
+            for (int64_t k = 0; k < shape_elements(&type->shape); k++)
+                assert_true(isfinite(x[k]));
+        }
+        if (sizeof(nn_real) == sizeof(float))
+            assert_int_equal(g->n_nodes, 2);
+        graph_free(g);
+    }
+}
+
+static void a_long_chain_takes_no_time(void **state)
+{
+    (void)state;
+    struct graph *g = graph_text("input x -1 3; weight w 3 3");
+    int y = graph_find(g, "x");
+    for (int i = 0; i < 60000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%d", i);
+        y = graph_add_node(g, op_find("Identity"), NULL, name, 1, &y, NULL);
+    }
+    y = graph_add_node(g, op_find("MatMul"), NULL, "y", 2, (int[]){y, graph_find(g, "w")}, NULL);
+    graph_add_output(g, y, NULL);
+    assert_int_equal(graph_optimize(g, NULL), 0);
+    assert_int_equal(g->n_nodes, 1);
+    graph_free(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_depends_on_constants_only_is_computed_once),
+        cmocka_unit_test(identities_disappear),
+        cmocka_unit_test(what_nobody_reads_is_removed),
+        cmocka_unit_test(a_product_and_its_bias_are_one_gemm),
+        cmocka_unit_test(normalisation_moves_into_what_is_before),
+        cmocka_unit_test(scaling_moves_into_weights),
+        cmocka_unit_test(an_activation_ends_the_operation_before_it),
+        cmocka_unit_test(shared_weights_stay_right),
+        cmocka_unit_test(whole_networks_shrink),
+        cmocka_unit_test(what_is_not_finite_is_not_folded),
+        cmocka_unit_test(a_long_chain_takes_no_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
