@@ -17,6 +17,7 @@ enum onnx_result {
     ONNX_OTHER_OPSET,           /* skipped: the operation meant something else then */
     ONNX_NO_TRAINING,           /* skipped: it computes what training does */
     ONNX_NO_VOLUME,             /* skipped: it convolves or pools along three axes */
+    ONNX_EMPTY,                 /* skipped: it computes a tensor without elements */
     ONNX_RESULTS,
 };
 

@@ -95,6 +95,7 @@ static const struct {
     {"training_dropout", ONNX_NO_TRAINING}, {"averagepool_3d", ONNX_NO_VOLUME},
     {"maxpool_3d", ONNX_NO_VOLUME},         {"AvgPool3d", ONNX_NO_VOLUME},
     {"MaxPool3d", ONNX_NO_VOLUME},          {"Conv3d", ONNX_NO_VOLUME},
+    {"reshape_allowzero", ONNX_EMPTY},
 };
 
 static enum onnx_result limit(const char *name)
@@ -174,9 +175,9 @@ int main(void)
     for (int i = ONNX_NO_OPERATOR; i < ONNX_RESULTS; i++)
         skipped += counts[i];
     printf("onnx: %d cases run, %d skipped (operator %d, type %d, other opset %d, training %d, "
-           "3-D window %d)\n",
+           "3-D window %d, empty %d)\n",
            counts[ONNX_PASSED] + counts[ONNX_FAILED], skipped, counts[ONNX_NO_OPERATOR],
            counts[ONNX_NO_TYPE], counts[ONNX_OTHER_OPSET], counts[ONNX_NO_TRAINING],
-           counts[ONNX_NO_VOLUME]);
+           counts[ONNX_NO_VOLUME], counts[ONNX_EMPTY]);
     return status;
 }
