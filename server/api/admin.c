@@ -1,0 +1,120 @@
+#include "server/api/api.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A request that waits for a reload. */
+struct pending {
+    struct reload_waiter waiter;
+    struct http_request *request;
+};
+
+static void add_version(struct buffer *out, const char *key, int64_t version)
+{
+    if (version < 0)
+        buffer_printf(out, ",\"%s\":null", key);
+    else
+        buffer_printf(out, ",\"%s\":\"%lld\"", key, (long long)version);
+}
+
+static void add_entry(struct buffer *out, const struct reload_entry *e)
+{
+    static const char *const outcomes[] = {"unchanged", "loaded", "removed", "failed"};
+    buffer_add_json_string(out, e->name);
+    buffer_printf(out, ":{\"outcome\":\"%s\"", outcomes[e->outcome]);
+    add_version(out, "before", e->before);
+    add_version(out, "after", e->after);
+    buffer_printf(out, ",\"milliseconds\":%.3f", e->milliseconds);
+    if (*e->problem) {
+        buffer_add_text(out, ",\"error\":");
+        buffer_add_json_string(out, e->problem);
+    }
+    buffer_add_text(out, "}");
+}
+
+/* The report of `model`, or of all when it is "". Returns the status. */
+static int write_report(struct http_request *r, const char *model,
+                        const struct reload_report *report)
+{
+    struct buffer *out = &r->answer;
+    const struct reload_entry *failed = NULL;
+    int n = 0;
+
+    if (*report->problem)
+        return http_error(r, 500, "%s", report->problem);
+    buffer_add_text(out, "{\"models\":{");
+    for (size_t i = 0; i < report->n; i++) {
+        const struct reload_entry *e = &report->entries[i];
+        if (*model && strcmp(model, e->name) != 0)
+            continue;
+        if (e->outcome == RELOAD_FAILED && !failed)
+            failed = e;
+        buffer_add_text(out, n++ ? "," : "");
+        add_entry(out, e);
+    }
+    buffer_add_text(out, "}");
+    if (*model && n == 0)
+        return http_error(r, 404, "there is no model %s", model);
+    if (failed) {
+        buffer_add_text(out, ",\"error\":");
+        buffer_add_json_string(out, failed->problem);
+    }
+    buffer_add_text(out, "}");
+    return failed ? 500 : 200;
+}
+
+/* On the registry's thread: the request waits, so nobody else touches it. */
+static void reload_done(struct reload_waiter *waiter, const struct reload_report *report)
+{
+    struct pending *p = (struct pending *)waiter;
+    p->request->status = write_report(p->request, waiter->model, report);
+    loop_finish(api_loop(p->request), p->request);
+    free(p);
+}
+
+/* Nothing, or {"model": name}. Returns 0 or a status. */
+static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
+{
+    json_error_t error;
+    if (r->body.size == 0)
+        return 0;
+    json_t *body = json_loadb(r->body.data, r->body.size, JSON_REJECT_DUPLICATES, &error);
+    if (!body)
+        return http_error(r, 400, "%s (byte %d)", error.text, error.position);
+
+    int status = 0;
+    const char *key;
+    json_t *value;
+    if (!json_is_object(body))
+        status = http_error(r, 400, "expected {\"model\": name} or nothing");
+    json_object_foreach (body, key, value) {
+        const char *name = json_string_value(value);
+        if (strcmp(key, "model") != 0)
+            status = http_error(r, 400, "%.64s: there is no such field; \"model\" is one", key);
+        else if (!name || !registry_is_name(name, json_string_length(value)))
+            status = http_error(r, 400, "model: expected the name of a model");
+        else
+            snprintf(model, MODEL_NAME_SIZE, "%s", name);
+    }
+    json_decref(body);
+    return status;
+}
+
+int api_reload(struct http_request *r)
+{
+    struct pending *p = calloc(1, sizeof *p);
+    if (!p)
+        return http_error(r, 500, "out of memory");
+    p->request = r;
+    p->waiter.done = reload_done;
+    int status = read_body(r, p->waiter.model);
+    if (!status && !registry_reload(api_loop(r)->server->registry, &p->waiter))
+        status = http_error(r, 503, "the server is stopping");
+    if (status) {
+        free(p);
+        return status;
+    }
+    return HTTP_PENDING;
+}

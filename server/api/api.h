@@ -1,0 +1,48 @@
+/*
+ * The HTTP interface: a table of routes, and a handler for each.
+ *
+ * A handler gets a complete request with an acceptable method and content type, fills
+ * request->answer and returns the status, or HTTP_PENDING.
+ */
+#ifndef SERVER_API_API_H
+#define SERVER_API_API_H
+
+#include "server/http.h"
+#include "server/loop.h"
+
+struct route {
+    const char *path;           /* "{m}" stands for the name of a model */
+    enum http_method method;    /* HTTP_GET includes HEAD */
+    int (*answer)(struct http_request *request);
+    bool admin;                 /* only on the admin listener */
+    bool predicts;              /* bounded by --max-queue */
+    int index;                  /* in the metrics */
+};
+
+/* The routes in the order of the metrics; index 0 is "no such path". */
+extern const struct route api_routes[];
+extern const int api_n_routes;
+
+/* The three calls of struct http_application; the owner is the loop. */
+int api_begin(struct http_request *request);
+int api_answer(struct http_request *request);
+void api_finished(struct http_request *request, bool sent);
+
+static inline struct loop *api_loop(const struct http_request *request)
+{
+    return request->owner;
+}
+
+/* The model that the path names, or the default one. NULL: request is answered, *status
+ * tells how. */
+const struct served *api_find_model(struct http_request *request, int *status);
+
+int api_predict(struct http_request *request);
+int api_live(struct http_request *request);
+int api_ready(struct http_request *request);
+int api_models(struct http_request *request);
+int api_model(struct http_request *request);
+int api_metrics(struct http_request *request);
+int api_reload(struct http_request *request);
+
+#endif

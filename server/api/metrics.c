@@ -1,0 +1,205 @@
+#include "server/api/api.h"
+
+#include "server/clock.h"
+#include "server/system.h"
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+enum { MAX_PARTS = 65 };
+
+static const char *route_path(int index)
+{
+    for (int i = 0; i < api_n_routes; i++)
+        if (api_routes[i].index == index)
+            return api_routes[i].path;
+    return "other";
+}
+
+static void write_requests(struct buffer *out, const struct server *s)
+{
+    char labels[128];
+
+    metrics_begin(out, "predictd_http_requests_total", "counter", "Requests answered.");
+    for (int route = 0; route <= api_n_routes; route++) {
+        for (int i = 0; i < METRICS_STATUSES; i++) {
+            uint64_t n = 0;
+            for (int l = 0; l < s->n_loops; l++)
+                n += counter_read(&s->loops[l].counters->requests[route][i]);
+            if (n == 0)
+                continue;
+            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%d\"", route_path(route),
+                     metrics_status(i));
+            metrics_sample(out, "predictd_http_requests_total", labels, (double)n);
+        }
+    }
+    metrics_begin(out, "predictd_http_request_duration_seconds", "histogram",
+                  "From the end of a request's headers to the end of its answer.");
+    for (int route = 0; route <= api_n_routes; route++) {
+        struct histogram *parts[MAX_PARTS];
+        for (int l = 0; l < s->n_loops; l++)
+            parts[l] = &s->loops[l].counters->durations[route];
+        snprintf(labels, sizeof labels, "route=\"%s\"", route_path(route));
+        metrics_histogram(out, "predictd_http_request_duration_seconds", labels, parts,
+                          s->n_loops);
+    }
+}
+
+/* A counter that every loop has, by its place. */
+static const struct {
+    const char *name, *help;
+    size_t offset;
+} per_loop[] = {
+    {"predictd_http_requests_lost_total", "Clients that left before their answer.",
+     offsetof(struct loop_counters, lost)},
+    {"predictd_http_received_bytes_total", "Bodies of requests.",
+     offsetof(struct loop_counters, received)},
+    {"predictd_http_sent_bytes_total", "Bodies of answers.",
+     offsetof(struct loop_counters, sent)},
+    {"predictd_connections_accepted_total", "Connections taken.",
+     offsetof(struct loop_counters, connections)},
+};
+
+static void write_loops(struct buffer *out, const struct server *s)
+{
+    for (size_t i = 0; i < sizeof per_loop / sizeof per_loop[0]; i++) {
+        uint64_t n = 0;
+        for (int l = 0; l < s->n_loops; l++)
+            n += counter_read(
+                (struct counter *)((char *)s->loops[l].counters + per_loop[i].offset));
+        metrics_begin(out, per_loop[i].name, "counter", per_loop[i].help);
+        metrics_sample(out, per_loop[i].name, "", (double)n);
+    }
+    int connections = 0;
+    for (int l = 0; l < s->n_loops; l++)
+        connections += http_n_connections(s->loops[l].http);
+    metrics_begin(out, "predictd_connections", "gauge", "Open connections.");
+    metrics_sample(out, "predictd_connections", "", connections);
+}
+
+static const struct {
+    const char *name, *help;
+    size_t offset;
+} per_model[] = {
+    {"predictd_predictions_total", "Requests to a model.",
+     offsetof(struct model_counters, requests)},
+    {"predictd_prediction_failures_total", "Requests to a model that were not answered 200.",
+     offsetof(struct model_counters, failures)},
+    {"predictd_predictions_expired_total", "Requests whose deadline was over.",
+     offsetof(struct model_counters, expired)},
+    {"predictd_batches_total", "Batches computed.", offsetof(struct model_counters, batches)},
+    {"predictd_instances_total", "Rows computed.", offsetof(struct model_counters, rows)},
+};
+
+static void model_labels(char labels[128], const struct served *served)
+{
+    snprintf(labels, 128, "model=\"%s\"", served->name);
+}
+
+static void write_model_histogram(struct buffer *out, const struct table *t, const char *name,
+                                  const char *help, size_t offset)
+{
+    metrics_begin(out, name, "histogram", help);
+    for (size_t m = 0; m < t->n; m++) {
+        struct histogram *parts[MAX_PARTS];
+        struct model_stats *stats = t->served[m]->stats;
+        char labels[128];
+        for (int l = 0; l < stats->n_loops; l++)
+            parts[l] = (struct histogram *)((char *)&stats->loops[l] + offset);
+        model_labels(labels, t->served[m]);
+        metrics_histogram(out, name, labels, parts, stats->n_loops);
+    }
+}
+
+static void write_models(struct buffer *out, const struct table *t)
+{
+    char labels[128];
+
+    metrics_begin(out, "predictd_model_info", "gauge", "The version of a model that is served.");
+    for (size_t m = 0; m < t->n; m++) {
+        snprintf(labels, sizeof labels, "model=\"%s\",version=\"%lld\"", t->served[m]->name,
+                 (long long)t->served[m]->version);
+        metrics_sample(out, "predictd_model_info", labels, t->served[m]->model != NULL);
+    }
+    for (size_t i = 0; i < sizeof per_model / sizeof per_model[0]; i++) {
+        metrics_begin(out, per_model[i].name, "counter", per_model[i].help);
+        for (size_t m = 0; m < t->n; m++) {
+            struct model_stats *stats = t->served[m]->stats;
+            uint64_t n = 0;
+            for (int l = 0; l < stats->n_loops; l++)
+                n += counter_read(
+                    (struct counter *)((char *)&stats->loops[l] + per_model[i].offset));
+            model_labels(labels, t->served[m]);
+            metrics_sample(out, per_model[i].name, labels, (double)n);
+        }
+    }
+    write_model_histogram(out, t, "predictd_prediction_duration_seconds",
+                          "From the end of a request's headers to its answer.",
+                          offsetof(struct model_counters, durations));
+    write_model_histogram(out, t, "predictd_computation_duration_seconds",
+                          "The model's work on one batch.",
+                          offsetof(struct model_counters, computations));
+    metrics_begin(out, "predictd_batch_size", "histogram", "Rows of a batch.");
+    for (size_t m = 0; m < t->n; m++) {
+        model_labels(labels, t->served[m]);
+        metrics_sizes(out, "predictd_batch_size", labels, t->served[m]->stats);
+    }
+}
+
+static void write_reloads(struct buffer *out, const struct server *s)
+{
+    const struct registry_counts *c = registry_counts(s->registry);
+    const char *name = "predictd_model_reloads_total";
+    metrics_begin(out, name, "counter", "Models by what became of them in a reload.");
+    metrics_sample(out, name, "result=\"loaded\"", (double)atomic_load(&c->loaded));
+    metrics_sample(out, name, "result=\"failed\"", (double)atomic_load(&c->failed));
+    metrics_sample(out, name, "result=\"removed\"", (double)atomic_load(&c->removed));
+    name = "predictd_model_versions_skipped_total";
+    metrics_begin(out, name, "counter", "Broken versions that were passed over.");
+    metrics_sample(out, name, "", (double)atomic_load(&c->skipped));
+    name = "predictd_last_successful_reload_timestamp_seconds";
+    metrics_begin(out, name, "gauge", "When everything there was could be loaded.");
+    metrics_sample(out, name, "", (double)atomic_load(&c->last_success));
+}
+
+static void write_process(struct buffer *out, const struct server *s)
+{
+    struct rlimit limit = {0};
+    const struct {
+        const char *name, *type, *help;
+        double value;
+    } samples[] = {
+        {"process_cpu_seconds_total", "counter", "Processor time used.",
+         system_processor_seconds()},
+        {"process_resident_memory_bytes", "gauge", "Resident memory.",
+         (double)system_resident()},
+        {"process_open_fds", "gauge", "Open descriptors.", (double)system_descriptors()},
+        {"process_max_fds", "gauge", "Descriptors that may be open.",
+         getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (double)limit.rlim_cur : -1},
+        {"process_start_time_seconds", "gauge", "Start, since 1970.", (double)s->started},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        metrics_begin(out, samples[i].name, samples[i].type, samples[i].help);
+        metrics_sample(out, samples[i].name, "", samples[i].value);
+    }
+    char labels[128];
+    snprintf(labels, sizeof labels, "version=\"%s\",libmicrohttpd=\"%s\"", PREDICTD_VERSION,
+             http_library());
+    metrics_begin(out, "predictd_build_info", "gauge", "What this is.");
+    metrics_sample(out, "predictd_build_info", labels, 1);
+}
+
+int api_metrics(struct http_request *r)
+{
+    const struct loop *l = api_loop(r);
+    struct buffer *out = &r->answer;
+
+    r->answer_type = "text/plain; version=0.0.4; charset=utf-8";
+    write_requests(out, l->server);
+    write_loops(out, l->server);
+    if (l->table)
+        write_models(out, l->table);
+    write_reloads(out, l->server);
+    write_process(out, l->server);
+    return 200;
+}

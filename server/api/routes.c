@@ -1,0 +1,115 @@
+#include "server/api/api.h"
+
+#include "server/clock.h"
+#include "server/log.h"
+#include <string.h>
+#include <strings.h>
+
+const struct route api_routes[] = {
+    {"/predict", HTTP_POST, api_predict, .predicts = true, .index = 1},
+    {"/models/{m}/predict", HTTP_POST, api_predict, .predicts = true, .index = 2},
+    {"/health", HTTP_GET, api_ready, .index = 3},
+    {"/health/ready", HTTP_GET, api_ready, .index = 4},
+    {"/health/live", HTTP_GET, api_live, .index = 5},
+    {"/models", HTTP_GET, api_models, .index = 6},
+    {"/models/{m}", HTTP_GET, api_model, .index = 7},
+    {"/metrics", HTTP_GET, api_metrics, .index = 8},
+    {"/reload", HTTP_POST, api_reload, .admin = true, .index = 9},
+};
+
+const int api_n_routes = sizeof api_routes / sizeof api_routes[0];
+
+_Static_assert(sizeof api_routes / sizeof api_routes[0] < METRICS_ROUTES, "a counter for each");
+
+/* Paths are compared as they were sent: no decoding, no second spelling of a path. */
+static bool matches(const struct route *route, const char *path, char model[MODEL_NAME_SIZE])
+{
+    const char *brace = strchr(route->path, '{');
+    if (!brace)
+        return strcmp(route->path, path) == 0;
+
+    size_t before = (size_t)(brace - route->path);
+    const char *after = brace + strlen("{m}"), *name = path + before;
+    if (strncmp(route->path, path, before) != 0)
+        return false;
+    size_t size = strcspn(name, "/");
+    if (strcmp(name + size, after) != 0 || !registry_is_name(name, size))
+        return false;
+    memcpy(model, name, size);
+    model[size] = 0;
+    return true;
+}
+
+static bool has_method(const struct route *route, enum http_method method)
+{
+    return method == route->method || (method == HTTP_HEAD && route->method == HTTP_GET);
+}
+
+/* Absent, JSON, and what `curl -d` sends when it is told nothing. */
+static bool is_acceptable(const char *content_type)
+{
+    static const char *const types[] = {"application/json", "application/x-www-form-urlencoded"};
+    if (!content_type)
+        return true;
+    size_t size = strcspn(content_type, "; \t");
+    for (int i = 0; i < 2; i++)
+        if (size == strlen(types[i]) && strncasecmp(content_type, types[i], size) == 0)
+            return true;
+    return false;
+}
+
+int api_begin(struct http_request *r)
+{
+    struct loop *l = api_loop(r);
+
+    for (int i = 0; i < api_n_routes && !r->route; i++)
+        if ((!api_routes[i].admin || l->admin) && matches(&api_routes[i], r->path, r->model))
+            r->route = &api_routes[i];
+    if (!r->route)
+        return http_error(r, 404, "there is nothing at this path");
+    if (!has_method(r->route, r->method)) {
+        r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
+        return http_error(r, 405, "this path answers %s only", r->allow);
+    }
+    if (r->method == HTTP_POST && !is_acceptable(r->content_type))
+        return http_error(r, 415, "expected the content type application/json");
+    if (r->route->predicts) {
+        if (l->in_work >= l->max_in_work)
+            return http_error(r, 503, "too many predictions are in work");
+        l->in_work++;
+        r->admitted = true;
+    }
+    return 0;
+}
+
+int api_answer(struct http_request *r)
+{
+    return r->route->answer(r);
+}
+
+static void log_access(const struct http_request *r, bool sent, int64_t duration)
+{
+    static const char *const methods[] = {"GET", "HEAD", "POST", "other"};
+    log_event(LOG_INFO, "request", LOG_TEXT("id", r->id), LOG_TEXT("method", methods[r->method]),
+              LOG_TEXT("path", r->path), LOG_INTEGER("status", r->status),
+              LOG_TEXT("end", sent ? "sent" : "lost"),
+              LOG_INTEGER("received", (int64_t)r->received),
+              LOG_INTEGER("sent", (int64_t)r->answer.size),
+              LOG_REAL("milliseconds", (double)duration / 1e6));
+}
+
+void api_finished(struct http_request *r, bool sent)
+{
+    struct loop *l = api_loop(r);
+    struct loop_counters *c = l->counters;
+    int route = r->route ? r->route->index : 0;
+    int64_t duration = clock_now() - r->began;
+
+    l->in_work -= r->admitted;
+    counter_add(&c->received, r->received);
+    counter_add(&c->sent, r->answer.size);
+    histogram_add(&c->durations[route], duration);
+    counter_add(sent ? &c->requests[route][metrics_status_index(r->status)] : &c->lost, 1);
+    if (l->server->options->access_log)
+        log_access(r, sent, duration);
+}

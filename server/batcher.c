@@ -1,0 +1,434 @@
+#include "server/batcher.h"
+
+#include "server/clock.h"
+#include "server/json_tensor.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_ROWS = 8, MAX_OUTPUTS = JSON_TENSOR_MAX_PORTS };
+
+/* A request whose rows are in a batch's session. */
+struct job {
+    struct http_request *request;
+    int64_t first, n;           /* rows */
+    struct job *next;
+};
+
+/* What a loop has for one model. */
+struct batch {
+    const struct served *served;
+    bool shares;                /* rows of different requests may be computed together */
+    size_t row_bytes[JSON_TENSOR_MAX_PORTS];
+    struct nn_session *session; /* NULL until it is needed */
+    int64_t used;               /* rows of `jobs` */
+    struct job *jobs, **last;
+};
+
+struct batcher {
+    struct batcher_settings settings;
+    const struct table *table;
+    struct batch *batches;      /* [table->n] */
+    struct job *free;
+    bool finished;              /* some request since the last batcher_run() */
+};
+
+struct batcher *batcher_new(const struct batcher_settings *settings)
+{
+    struct batcher *b = calloc(1, sizeof *b);
+    if (b)
+        b->settings = *settings;
+    return b;
+}
+
+void batcher_free(struct batcher *b)
+{
+    if (!b)
+        return;
+    for (size_t i = 0; b->table && i < b->table->n; i++)
+        nn_session_free(b->batches[i].session);
+    free(b->batches);
+    for (struct job *j = b->free, *next; j; j = next) {
+        next = j->next;
+        free(j);
+    }
+    free(b);
+}
+
+static struct model_counters *counters(const struct batcher *b, const struct served *served)
+{
+    return &served->stats->loops[b->settings.loop];
+}
+
+static bool is_late(const struct batcher *b, const struct http_request *r, int64_t now)
+{
+    return now - r->began > b->settings.deadline;
+}
+
+static int answer_late(const struct batcher *b, const struct served *served,
+                       struct http_request *r)
+{
+    counter_add(&counters(b, served)->expired, 1);
+    return http_error(r, 504, "the deadline of %lld ms is over",
+                      (long long)(b->settings.deadline / 1000000));
+}
+
+static void count_answer(const struct batcher *b, const struct served *served,
+                         const struct http_request *r, int status)
+{
+    struct model_counters *c = counters(b, served);
+    counter_add(&c->requests, 1);
+    if (status == 200)
+        histogram_add(&c->durations, clock_now() - r->began);
+    else
+        counter_add(&c->failures, 1);
+}
+
+/* sessions */
+
+static bool has_own_rows(const struct nn_port *port)
+{
+    return port->shape.rank > 0 && port->shape.dims[0] >= 0;
+}
+
+/* Bytes of an element of the first axis. */
+static size_t row_bytes(const struct nn_port *port)
+{
+    size_t bytes = nn_datatype_size(port->datatype);
+    for (int d = 1; d < port->shape.rank; d++)
+        bytes *= (size_t)port->shape.dims[d];
+    return bytes;
+}
+
+static void batch_init(struct batch *batch, const struct served *served)
+{
+    *batch = (struct batch){.served = served, .last = &batch->jobs};
+    if (!served->model)
+        return;
+    batch->shares = !nn_model_unbatched(served->model);
+    for (int i = 0; i < nn_model_n_inputs(served->model) && i < JSON_TENSOR_MAX_PORTS; i++)
+        batch->row_bytes[i] = row_bytes(nn_model_input(served->model, i));
+}
+
+static int64_t capacity(const struct batch *batch)
+{
+    return batch->session ? nn_session_max_batch(batch->session) : 0;
+}
+
+/* Makes room for `rows` in a session that holds nothing, at least doubling it, so that a
+ * load settles on the size it needs. */
+static int reserve(struct batcher *b, struct batch *batch, int64_t rows, struct nn_error *error)
+{
+    int64_t wanted = capacity(batch) ? capacity(batch) : FIRST_ROWS;
+    while (wanted < rows)
+        wanted *= 2;
+    if (wanted > b->settings.max_batch || !batch->shares)
+        wanted = rows > b->settings.max_batch || !batch->shares ? rows : b->settings.max_batch;
+    if (!batch->session) {
+        batch->session = nn_session_new(batch->served->model, wanted, error);
+        return batch->session ? 0 : -1;
+    }
+    return wanted > capacity(batch) ? nn_session_reserve(batch->session, wanted, error) : 0;
+}
+
+/* answers */
+
+static int write_outputs(struct buffer *out, struct buffer *labels, const struct batch *batch,
+                         int64_t first, int64_t n, struct nn_error *error)
+{
+    const struct nn_model *model = batch->served->model;
+    const struct nn_tensor *outputs[MAX_OUTPUTS];
+    for (int i = 0; i < nn_model_n_outputs(model) && i < MAX_OUTPUTS; i++)
+        outputs[i] = nn_session_output(batch->session, i);
+    if (json_write_predictions(out, model, outputs, first, n, error) < 0)
+        return -1;
+    json_write_labels(labels, model, outputs[0], first, n);
+    return 0;
+}
+
+static int fail_output(struct http_request *r, const struct nn_error *error)
+{
+    return http_error(r, 500, "%s", error->text);
+}
+
+static void write_tail(struct buffer *out, const struct buffer *labels,
+                       const struct served *served)
+{
+    if (labels->size) {
+        buffer_add_text(out, ",\"labels\":");
+        buffer_add(out, labels->data, labels->size);
+    }
+    buffer_add_text(out, ",\"model_name\":");
+    buffer_add_json_string(out, served->name);
+    buffer_printf(out, ",\"model_version\":\"%lld\"}", (long long)served->version);
+}
+
+static int answer_rows(const struct batch *batch, const struct job *job)
+{
+    struct buffer *out = &job->request->answer, labels = {0};
+    struct nn_error error = {0};
+    int status = 200;
+
+    buffer_add_text(out, "{\"predictions\":");
+    if (write_outputs(out, &labels, batch, job->first, job->n, &error) < 0)
+        status = fail_output(job->request, &error);
+    else
+        write_tail(out, &labels, batch->served);
+    buffer_release(&labels);
+    return status;
+}
+
+/* the shared batch */
+
+static void finish(struct batcher *b, struct batch *batch, struct job *job, int status)
+{
+    count_answer(b, batch->served, job->request, status);
+    http_finish(job->request, status);
+    b->finished = true;
+    job->next = b->free;
+    b->free = job;
+}
+
+/* Answers what came too late and closes the gaps that it leaves. */
+static void drop_late(struct batcher *b, struct batch *batch)
+{
+    int64_t now = clock_now(), used = 0;
+    struct job *job = batch->jobs, *next;
+
+    batch->last = &batch->jobs;
+    for (; job; job = next) {
+        next = job->next;
+        if (is_late(b, job->request, now)) {
+            finish(b, batch, job, answer_late(b, batch->served, job->request));
+            continue;
+        }
+        for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model); i++) {
+            char *rows = nn_session_input(batch->session, i);
+            memmove(rows + (size_t)used * batch->row_bytes[i],
+                    rows + (size_t)job->first * batch->row_bytes[i],
+                    (size_t)job->n * batch->row_bytes[i]);
+        }
+        job->first = used;
+        used += job->n;
+        *batch->last = job;
+        batch->last = &job->next;
+    }
+    *batch->last = NULL;
+    batch->used = used;
+}
+
+static int run_session(struct batcher *b, struct batch *batch, int64_t rows,
+                       struct nn_error *error)
+{
+    int64_t began = clock_now();
+    int result = nn_session_run(batch->session, rows, error);
+    metrics_count_batch(counters(b, batch->served), rows, clock_now() - began);
+    return result;
+}
+
+static void flush(struct batcher *b, struct batch *batch)
+{
+    struct nn_error error = {0};
+
+    drop_late(b, batch);
+    if (!batch->jobs)
+        return;
+    int result = run_session(b, batch, batch->used, &error);
+    for (struct job *job = batch->jobs, *next; job; job = next) {
+        next = job->next;
+        finish(b, batch, job,
+               result == 0 ? answer_rows(batch, job) : fail_output(job->request, &error));
+    }
+    batch->jobs = NULL;
+    batch->last = &batch->jobs;
+    batch->used = 0;
+}
+
+bool batcher_run(struct batcher *b)
+{
+    for (size_t i = 0; b->table && i < b->table->n; i++)
+        if (b->batches[i].jobs)
+            flush(b, &b->batches[i]);
+    bool finished = b->finished;
+    b->finished = false;
+    return finished;
+}
+
+int batcher_use(struct batcher *b, const struct table *table)
+{
+    struct batch *batches = calloc(table->n ? table->n : 1, sizeof *batches);
+    if (!batches)
+        return -1;
+    for (size_t i = 0; b->table && i < b->table->n; i++)
+        if (b->batches[i].jobs)
+            flush(b, &b->batches[i]);
+    for (size_t i = 0; i < table->n; i++) {
+        batch_init(&batches[i], table->served[i]);
+        for (size_t k = 0; b->table && k < b->table->n; k++) {
+            if (b->batches[k].served == table->served[i]) {
+                batches[i].session = b->batches[k].session;
+                b->batches[k].session = NULL;
+            }
+        }
+    }
+    for (size_t k = 0; b->table && k < b->table->n; k++)
+        nn_session_free(b->batches[k].session);
+    free(b->batches);
+    b->batches = batches;
+    b->table = table;
+    return 0;
+}
+
+/* requests that run by themselves */
+
+static void copy_rows(struct batch *batch, const struct json_rows *rows, int64_t first, int64_t n)
+{
+    const struct nn_model *model = batch->served->model;
+    for (int i = 0; i < nn_model_n_inputs(model); i++) {
+        const struct nn_port *port = nn_model_input(model, i);
+        size_t bytes = batch->row_bytes[i];
+        size_t count = port->shape.rank == 0 ? 1
+                       : has_own_rows(port)  ? (size_t)port->shape.dims[0]
+                                             : (size_t)n;
+        char *to = nn_session_input(batch->session, i);
+        const char *from = rows->data[i];
+        memcpy(to + (size_t)batch->used * bytes, from + (size_t)first * bytes, count * bytes);
+    }
+}
+
+/* "[a,b]" was written at `joint` behind "[...": makes it one array. */
+static void join_arrays(struct buffer *out, size_t joint)
+{
+    if (out->failed)
+        return;
+    out->data[joint - 1] = ',';
+    memmove(out->data + joint, out->data + joint + 1, out->size - joint - 1);
+    out->size--;
+}
+
+static int run_alone(struct batcher *b, struct batch *batch, struct http_request *r,
+                     const struct json_rows *rows)
+{
+    struct buffer *out = &r->answer, labels = {0};
+    struct nn_error error = {0};
+    int64_t piece = batch->shares ? b->settings.max_batch : rows->n;
+    int status = 200;
+
+    if (batch->jobs)
+        flush(b, batch);
+    if (reserve(b, batch, piece, &error) < 0)
+        return http_error(r, 500, "%s", error.text);
+    buffer_add_text(out, "{\"predictions\":");
+    for (int64_t first = 0; first < rows->n && status == 200; first += piece) {
+        int64_t n = rows->n - first < piece ? rows->n - first : piece;
+        size_t joint = out->size, label_joint = labels.size;
+        if (is_late(b, r, clock_now())) {
+            status = answer_late(b, batch->served, r);
+            break;
+        }
+        copy_rows(batch, rows, first, n);
+        if (run_session(b, batch, n, &error) < 0 ||
+            write_outputs(out, &labels, batch, 0, n, &error) < 0) {
+            status = fail_output(r, &error);
+            break;
+        }
+        if (first > 0)
+            join_arrays(out, joint);
+        if (first > 0 && labels.size > label_joint)
+            join_arrays(&labels, label_joint);
+    }
+    if (status == 200)
+        write_tail(out, &labels, batch->served);
+    buffer_release(&labels);
+    if (piece > b->settings.max_batch) {        /* not worth keeping for the next one */
+        nn_session_free(batch->session);
+        batch->session = NULL;
+    }
+    return status;
+}
+
+/* adding */
+
+static struct job *job_new(struct batcher *b)
+{
+    struct job *job = b->free;
+    if (!job)
+        return malloc(sizeof *job);
+    b->free = job->next;
+    return job;
+}
+
+/* The rows [used, used + n) of the session become the request's. */
+static int enqueue(struct batcher *b, struct batch *batch, struct http_request *r, int64_t n)
+{
+    struct job *job = job_new(b);
+    if (!job)
+        return http_error(r, 500, "out of memory");
+    *job = (struct job){.request = r, .first = batch->used, .n = n};
+    *batch->last = job;
+    batch->last = &job->next;
+    batch->used += n;
+    return HTTP_PENDING;
+}
+
+/* Puts rows that did not fit where they were read into the session after all. */
+static int enqueue_copy(struct batcher *b, struct batch *batch, struct http_request *r,
+                        const struct json_rows *rows)
+{
+    struct nn_error error = {0};
+    int64_t n = rows->n, wanted = batch->used + n;
+
+    if (wanted > capacity(batch)) {
+        if (batch->jobs)
+            flush(b, batch);
+        int64_t most = b->settings.max_batch;
+        if (reserve(b, batch, wanted < most ? wanted : most, &error) < 0)
+            return http_error(r, 500, "%s", error.text);
+    }
+    copy_rows(batch, rows, 0, n);
+    return enqueue(b, batch, r, n);
+}
+
+static int read_and_enqueue(struct batcher *b, struct batch *batch, struct http_request *r)
+{
+    const struct nn_model *model = batch->served->model;
+    struct nn_error error = {0};
+    struct json_rows rows = {.model = model};
+
+    if (is_late(b, r, clock_now()))
+        return answer_late(b, batch->served, r);
+    if (batch->shares) {
+        if (batch->used == capacity(batch)) {
+            int64_t most = b->settings.max_batch, wanted = batch->used + 1;
+            if (batch->jobs)
+                flush(b, batch);
+            if (reserve(b, batch, wanted < most ? wanted : most, &error) < 0)
+                return http_error(r, 500, "%s", error.text);
+        }
+        rows.capacity = capacity(batch) - batch->used;
+        for (int i = 0; i < nn_model_n_inputs(model); i++)
+            rows.data[i] = (char *)nn_session_input(batch->session, i) +
+                           (size_t)batch->used * batch->row_bytes[i];
+    }
+
+    int status = json_rows_read(&rows, r->body.data, r->body.size, b->settings.max_instances,
+                                &error);
+    if (status)
+        return http_error(r, status, "%s", error.text);
+    if (!rows.owned)
+        return enqueue(b, batch, r, rows.n);
+    status = batch->shares && rows.n <= b->settings.max_batch ? enqueue_copy(b, batch, r, &rows)
+                                                             : run_alone(b, batch, r, &rows);
+    json_rows_release(&rows);
+    return status;
+}
+
+int batcher_add(struct batcher *b, const struct served *served, struct http_request *r)
+{
+    struct batch *batch = b->batches;
+    while (batch->served != served)
+        batch++;
+    int status = read_and_enqueue(b, batch, r);
+    if (status != HTTP_PENDING)
+        count_answer(b, served, r, status);
+    return status;
+}

@@ -1,0 +1,36 @@
+/*
+ * Requests to one model that arrive together are computed together.
+ *
+ * A batcher belongs to one event loop. It keeps a session for each model of the loop's table,
+ * decodes bodies straight into the session's input rows behind those that are already
+ * there, and runs them when the loop has read all that had arrived. It never waits for more.
+ */
+#ifndef SERVER_BATCHER_H
+#define SERVER_BATCHER_H
+
+#include "server/http.h"
+#include "server/registry.h"
+
+struct batcher_settings {
+    int loop;                   /* whose counters to use */
+    int64_t max_batch, max_instances;
+    int64_t deadline;           /* nanoseconds from a request's beginning */
+};
+
+struct batcher *batcher_new(const struct batcher_settings *settings);   /* NULL: no memory */
+void batcher_free(struct batcher *batcher);             /* nothing may be pending */
+
+/* Computes what is pending with the models that it was meant for, then serves from `table`
+ * (which the caller keeps alive until the next call). Sessions of models that both tables
+ * hold are kept. -1: no memory; nothing has changed. */
+int batcher_use(struct batcher *batcher, const struct table *table);
+
+/* Decodes the request's body for a model of the table. HTTP_PENDING: batcher_run() finishes
+ * it. Otherwise it was answered at once. */
+int batcher_add(struct batcher *batcher, const struct served *served,
+                struct http_request *request);
+
+/* Computes and finishes what is pending; false when there was nothing. */
+bool batcher_run(struct batcher *batcher);
+
+#endif

@@ -1,0 +1,445 @@
+/*
+ * What libmicrohttpd 0.9.75 asks of whoever uses it:
+ *
+ * - A response queued on the handler's first call closes the connection, and one queued while
+ *   the body is still coming is cut off by a reset: proxies turn that into 502. So a refusal
+ *   waits until its body was read and dropped, and every answer is given on the final call.
+ * - The library decodes %00 and %2e in place: the unescape callback leaves paths alone.
+ * - The timeout is one of inactivity only, and does not run while a connection is suspended.
+ * - In external epoll mode nothing that another thread does wakes the daemon: all calls come
+ *   from the loop's thread.
+ */
+#include "server/http.h"
+
+#include "server/clock.h"
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum {
+    CONNECTION_MEMORY = 64 << 10,       /* headers, and a body's piece; cleared per request */
+    IDLE_SECONDS = 75,          /* above the keep-alive of the load balancers in front */
+    KEPT_REQUESTS = 256,        /* that wait to be used again */
+    KEPT_BUFFER = 64 << 10,     /* bytes of a buffer that is kept with them */
+};
+
+struct http_daemon {
+    struct http_application application;
+    struct MHD_Daemon *library;
+    int descriptor;
+    struct http_request *waiting;       /* suspended */
+    struct http_request *free;          /* linked by next */
+    int n_free;
+    atomic_int n_connections;
+    int64_t n_requests;
+    uint64_t n_finished, next_id;
+    size_t bodies;              /* bytes that all bodies hold */
+    unsigned id;                /* of this daemon, in the ids of its requests */
+};
+
+/* requests */
+
+static struct http_request *request_new(struct http_daemon *d)
+{
+    struct http_request *r = d->free;
+    if (r) {
+        d->free = r->next;
+        d->n_free--;
+    } else if (!(r = calloc(1, sizeof *r))) {
+        return NULL;
+    }
+    struct buffer body = r->body, answer = r->answer;
+    *r = (struct http_request){
+        .body = body, .answer = answer, .daemon = d, .owner = d->application.owner};
+    r->began = clock_now();
+    d->n_requests++;
+    return r;
+}
+
+static void shrink(struct buffer *b)
+{
+    b->size = 0;
+    b->failed = false;
+    if (b->capacity > KEPT_BUFFER)
+        buffer_release(b);
+}
+
+static void request_free(struct http_request *r)
+{
+    struct http_daemon *d = r->daemon;
+    d->n_requests--;
+    d->n_finished++;
+    d->bodies -= r->body.size;
+    shrink(&r->body);
+    shrink(&r->answer);
+    if (d->n_free < KEPT_REQUESTS) {
+        r->next = d->free;
+        d->free = r;
+        d->n_free++;
+    } else {
+        buffer_release(&r->body);
+        buffer_release(&r->answer);
+        free(r);
+    }
+}
+
+int http_error(struct http_request *r, int status, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    r->answer.size = 0;
+    r->answer_type = NULL;
+    buffer_add_text(&r->answer, "{\"error\":");
+    buffer_add_json_string(&r->answer, text);
+    buffer_add_text(&r->answer, "}");
+    if (status == 503)
+        r->retry_after = 1;
+    return status;
+}
+
+/* headers */
+
+struct headers {
+    const char *content_type, *id;
+    uint64_t length;
+};
+
+static bool is_named(const char *key, size_t size, const char *name, size_t name_size)
+{
+    return size == name_size && strncasecmp(key, name, size) == 0;
+}
+
+/* One pass for all that we look at. The library has refused lengths that are no numbers. */
+static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                   size_t key_size, const char *value, size_t value_size)
+{
+    struct headers *h = cls;
+    (void)kind, (void)value_size;
+#define NAMED(name) is_named(key, key_size, name, sizeof name - 1)
+    if (!value)
+        return MHD_YES;
+    if (NAMED("content-type"))
+        h->content_type = value;
+    else if (NAMED("content-length"))
+        h->length = strtoull(value, NULL, 10);
+    else if (NAMED("x-request-id"))
+        h->id = value;
+#undef NAMED
+    return MHD_YES;
+}
+
+/* Somebody else's id is repeated only where it can do no harm in a header or a log. */
+static bool is_sane_id(const char *id)
+{
+    size_t n = 0;
+    for (; id[n]; n++) {
+        char c = id[n];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
+            return false;
+    }
+    return n > 0 && n < HTTP_ID_SIZE;
+}
+
+static void put_hex(char *out, uint64_t value, int digits)
+{
+    for (int i = digits - 1; i >= 0; i--, value >>= 4)
+        out[i] = "0123456789abcdef"[value & 15];
+}
+
+static void set_id(struct http_request *r, const char *id)
+{
+    if (id && is_sane_id(id)) {
+        memcpy(r->id, id, strlen(id) + 1);
+    } else {
+        put_hex(r->id, r->daemon->id, 8);
+        put_hex(r->id + 8, r->daemon->next_id++, 8);
+        r->id[16] = 0;
+    }
+}
+
+static enum http_method method_of(const char *name)
+{
+    return strcmp(name, "POST") == 0   ? HTTP_POST
+           : strcmp(name, "GET") == 0  ? HTTP_GET
+           : strcmp(name, "HEAD") == 0 ? HTTP_HEAD
+                                       : HTTP_OTHER;
+}
+
+/* the library's callbacks */
+
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    /* Without memory for a header the answer goes without it. */
+    (void)MHD_add_response_header(response, name, value);
+}
+
+static enum MHD_Result send_answer(struct http_request *r)
+{
+    static const char no_memory[] = "{\"error\":\"out of memory\"}";
+    const char *body = r->answer.data;
+    size_t size = r->answer.size;
+
+    if (r->answer.failed) {
+        body = no_memory;
+        size = sizeof no_memory - 1;
+        r->status = 500;
+        r->answer_type = NULL;
+    }
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        return MHD_NO;
+    add_header(response, "Content-Type", r->answer_type ? r->answer_type : "application/json");
+    add_header(response, "X-Request-ID", r->id);
+    if (r->allow)
+        add_header(response, "Allow", r->allow);
+    if (r->retry_after) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", r->retry_after);
+        add_header(response, "Retry-After", seconds);
+    }
+    if (r->closes || atomic_load_explicit(r->daemon->application.draining, memory_order_relaxed))
+        add_header(response, "Connection", "close");
+    enum MHD_Result result =
+        MHD_queue_response(r->connection, (unsigned)r->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* The first call: headers only. The framing of requests will be checked here. */
+static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *connection,
+                             const char *path, const char *method, void **state)
+{
+    struct http_request *r = request_new(d);
+    struct headers headers = {0};
+
+    if (!r)
+        return MHD_NO;
+    *state = r;
+    MHD_get_connection_values_n(connection, MHD_HEADER_KIND, read_header, &headers);
+    r->connection = connection;
+    r->path = path;
+    r->method = method_of(method);
+    r->content_type = headers.content_type;
+    set_id(r, headers.id);
+
+    r->status = d->application.begin(r);
+    if (!r->status && headers.length > d->application.max_body)
+        r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
+                               (unsigned long long)headers.length, d->application.max_body);
+    if (!r->status && headers.length && d->bodies + headers.length > d->application.max_bodies)
+        r->status = http_error(r, 503, "too many bytes of bodies are in work");
+    if (!r->status && headers.length && !buffer_reserve(&r->body, headers.length))
+        r->status = http_error(r, 503, "out of memory");
+    if (headers.length > HTTP_DROPPED_BODY && r->status) {
+        r->closes = true;       /* not worth reading: the reset is accepted */
+        return send_answer(r);
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct http_request *r, const char *data, size_t size)
+{
+    struct http_daemon *d = r->daemon;
+
+    r->received += size;
+    if (!r->status && r->received > d->application.max_body)
+        r->status = http_error(r, 413, "the body has more than %zu bytes",
+                               d->application.max_body);
+    if (!r->status && d->bodies + size > d->application.max_bodies)
+        r->status = http_error(r, 503, "too many bytes of bodies are in work");
+    if (!r->status) {
+        buffer_add(&r->body, data, size);
+        d->bodies += size;
+        if (r->body.failed)
+            r->status = http_error(r, 503, "out of memory");
+        else
+            return MHD_YES;
+        d->bodies -= size;
+    }
+    d->bodies -= r->body.size;
+    shrink(&r->body);
+    return r->received > HTTP_DROPPED_BODY ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *path,
+                              const char *method, const char *version, const char *data,
+                              size_t *size, void **state)
+{
+    struct http_daemon *d = cls;
+    struct http_request *r = *state;
+    (void)version;
+
+    if (!r)
+        return begin(d, connection, path, method, state);
+    if (*size) {
+        enum MHD_Result result = take_body(r, data, *size);
+        *size = 0;
+        return result;
+    }
+    if (r->waiting)             /* called again although suspended: does not happen */
+        return MHD_YES;
+    if (!r->status) {
+        r->status = d->application.answer(r);
+        if (r->status == HTTP_PENDING) {
+            MHD_suspend_connection(connection);
+            r->waiting = true;
+            r->previous = NULL;
+            r->next = d->waiting;
+            if (r->next)
+                r->next->previous = r;
+            d->waiting = r;
+            return MHD_YES;
+        }
+    }
+    return send_answer(r);
+}
+
+void http_finish(struct http_request *r, int status)
+{
+    r->status = status;
+    r->waiting = false;
+    if (r->previous)
+        r->previous->next = r->next;
+    else
+        r->daemon->waiting = r->next;
+    if (r->next)
+        r->next->previous = r->previous;
+    MHD_resume_connection(r->connection);
+}
+
+static void completed(void *cls, struct MHD_Connection *connection, void **state,
+                      enum MHD_RequestTerminationCode code)
+{
+    struct http_request *r = *state;
+    (void)cls, (void)connection;
+    if (!r)
+        return;
+    *state = NULL;
+    r->daemon->application.finished(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    request_free(r);
+}
+
+static void connection_changed(void *cls, struct MHD_Connection *connection, void **state,
+                               enum MHD_ConnectionNotificationCode code)
+{
+    struct http_daemon *d = cls;
+    (void)connection, (void)state;
+    atomic_fetch_add_explicit(&d->n_connections,
+                              code == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1,
+                              memory_order_relaxed);
+}
+
+static size_t leave_escaped(void *cls, struct MHD_Connection *connection, char *text)
+{
+    (void)cls, (void)connection;
+    return strlen(text);
+}
+
+/* What the library wants to say about a single connection is of no use to anybody. */
+static void ignore_message(void *cls, const char *format, va_list arguments)
+{
+    (void)cls, (void)format, (void)arguments;
+}
+
+/* daemons */
+
+struct http_daemon *http_open(const struct http_application *application, struct nn_error *error)
+{
+    struct http_daemon *d = calloc(1, sizeof *d);
+    if (!d) {
+        nn_fail(error, "out of memory");
+        return NULL;
+    }
+    d->application = *application;
+    if (getrandom(&d->id, sizeof d->id, GRND_NONBLOCK) != sizeof d->id)
+        d->id = (unsigned)clock_now();
+    d->library = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+        0, NULL, NULL, handle, d,
+        MHD_OPTION_EXTERNAL_LOGGER, ignore_message, NULL,                       /* first */
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)application->max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, connection_changed, d,
+        MHD_OPTION_END);
+    if (!d->library) {
+        free(d);
+        nn_fail(error, "libmicrohttpd does not start");
+        return NULL;
+    }
+    d->descriptor = MHD_get_daemon_info(d->library, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    return d;
+}
+
+void http_close(struct http_daemon *d)
+{
+    /* The library aborts when it is stopped with a suspended connection. */
+    if (d->waiting) {
+        while (d->waiting)
+            http_finish(d->waiting, http_error(d->waiting, 503, "the server is stopping"));
+        MHD_run(d->library);
+    }
+    MHD_stop_daemon(d->library);
+    for (struct http_request *r = d->free, *next; r; r = next) {
+        next = r->next;
+        buffer_release(&r->body);
+        buffer_release(&r->answer);
+        free(r);
+    }
+    free(d);
+}
+
+void http_add(struct http_daemon *d, int socket, const struct sockaddr *address, socklen_t size)
+{
+    /* On failure, and beyond the limit, the library closes the socket. */
+    (void)MHD_add_connection(d->library, socket, address, size);
+}
+
+int http_descriptor(const struct http_daemon *d)
+{
+    return d->descriptor;
+}
+
+int http_timeout(struct http_daemon *d)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    if (MHD_get_timeout(d->library, &timeout) != MHD_YES)
+        return -1;
+    return timeout > 60000 ? 60000 : (int)timeout;
+}
+
+void http_run(struct http_daemon *d)
+{
+    MHD_run(d->library);
+}
+
+int http_n_connections(const struct http_daemon *d)
+{
+    return atomic_load_explicit(&((struct http_daemon *)d)->n_connections, memory_order_relaxed);
+}
+
+int64_t http_n_requests(const struct http_daemon *d)
+{
+    return d->n_requests;
+}
+
+uint64_t http_n_finished(const struct http_daemon *d)
+{
+    return d->n_finished;
+}
+
+const char *http_library(void)
+{
+    return MHD_get_version();
+}

@@ -1,0 +1,109 @@
+/*
+ * The door to libmicrohttpd: connections in, requests out, answers back. Nobody else knows
+ * the library.
+ *
+ * An http_daemon serves the connections that it is given and belongs to one thread. Handlers
+ * are functions from a request to a status; what they answer is JSON unless they say
+ * otherwise.
+ */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include "engine/engine.h"
+#include "server/buffer.h"
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OTHER };
+
+enum {
+    HTTP_PENDING = 0,           /* instead of a status: http_finish() will be called */
+    HTTP_ID_SIZE = 64,
+    HTTP_DROPPED_BODY = 64 << 20,       /* bytes of a refused body that are read and dropped
+                                         * so that its connection can go on */
+};
+
+struct http_request {
+    /* what came; stays until the request is finished */
+    enum http_method method;
+    const char *path;           /* as it was sent: nothing decoded, without the query */
+    const char *content_type;   /* NULL: none. Only until the body is read. */
+    struct buffer body;
+    char id[HTTP_ID_SIZE];      /* the client's X-Request-ID where it is sane, or ours */
+    int64_t began;              /* clock_now() when its headers had been read */
+
+    /* the answer */
+    int status;
+    struct buffer answer;
+    const char *answer_type;    /* NULL: application/json */
+    const char *allow;          /* NULL, or the header's value */
+    int retry_after;            /* seconds; 0: no such header */
+
+    /* the application's */
+    void *owner;                /* of the daemon */
+    const struct route *route;  /* NULL: none has this path */
+    char model[65];             /* that the path names, or "" */
+    bool admitted;              /* counts as a prediction in work */
+
+    /* http.c's */
+    struct http_daemon *daemon;
+    struct MHD_Connection *connection;
+    struct http_request *previous, *next;       /* of those that wait */
+    uint64_t received;          /* bytes of body */
+    bool waiting, closes;
+
+    struct http_request *mail;  /* the next in a loop's mailbox */
+};
+
+struct http_application {
+    void *owner;
+
+    /* The headers were read, the body was not. Returns 0, or the status of a refusal: the
+     * body is dropped, and then the request is answered with it. */
+    int (*begin)(struct http_request *request);
+
+    /* The request is complete. Returns its status or HTTP_PENDING. */
+    int (*answer)(struct http_request *request);
+
+    /* Its answer was sent, or its client is gone (then not `sent`). Its memory is reused. */
+    void (*finished)(struct http_request *request, bool sent);
+
+    size_t max_body;            /* bytes of one request */
+    size_t max_bodies;          /* bytes of all requests together */
+    int max_connections;
+    const atomic_bool *draining;        /* answers say Connection: close */
+};
+
+/* The application is copied. */
+struct http_daemon *http_open(const struct http_application *application,
+                              struct nn_error *error);
+
+/* Answers what waits with 503, closes every connection. */
+void http_close(struct http_daemon *daemon);
+
+/* Takes an accepted, non-blocking socket over; closes it on failure. */
+void http_add(struct http_daemon *daemon, int socket, const struct sockaddr *address,
+              socklen_t size);
+
+/* Becomes readable when there is something to do, besides when http_timeout() is over. */
+int http_descriptor(const struct http_daemon *daemon);
+int http_timeout(struct http_daemon *daemon);           /* milliseconds; -1: none */
+
+/* Reads, calls the handlers, writes; never blocks. */
+void http_run(struct http_daemon *daemon);
+
+/* Ends the waiting of a request that answered HTTP_PENDING; the next http_run() sends it. */
+void http_finish(struct http_request *request, int status);
+
+int http_n_connections(const struct http_daemon *daemon);       /* any thread */
+int64_t http_n_requests(const struct http_daemon *daemon);      /* being read or answered */
+uint64_t http_n_finished(const struct http_daemon *daemon);     /* ever */
+
+/* Makes {"error": text} the answer and returns the status. */
+int http_error(struct http_request *request, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What libmicrohttpd calls itself. */
+const char *http_library(void);
+
+#endif

@@ -1,0 +1,257 @@
+/*
+ * predictd: serves the models of a folder over HTTP.
+ *
+ * The main thread accepts connections and takes signals; event loops answer (loop.h); the
+ * registry's thread loads models (registry.h).
+ */
+#include "server/clock.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/options.h"
+#include "server/registry.h"
+#include "server/system.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MAX_CONNECTIONS = 4096,     /* of all loops; each has 64 KiB */
+    OTHER_DESCRIPTORS = 128,    /* kept for files and the loops themselves */
+    NO_DESCRIPTORS_PAUSE = 100, /* milliseconds without accepting when there are none */
+};
+
+enum { DATA, ADMIN, LISTENERS };
+
+struct acceptor {
+    struct server *server;
+    int listeners[LISTENERS];
+    int signals;                /* signalfd */
+    int turn;                   /* whose is the next connection */
+    bool paused;                /* out of descriptors */
+};
+
+/* accepting */
+
+static struct loop *next_loop(struct acceptor *a, int listener)
+{
+    int data_loops = a->server->n_loops - 1;
+    return &a->server->loops[listener == ADMIN ? data_loops : a->turn++ % data_loops];
+}
+
+/* Everything that the kernel has queued. */
+static void accept_all(struct acceptor *a, int listener)
+{
+    for (;;) {
+        struct accepted accepted = {.size = sizeof accepted.address};
+        accepted.socket = accept4(a->listeners[listener], (struct sockaddr *)&accepted.address,
+                                  &accepted.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (accepted.socket >= 0) {
+            loop_give(next_loop(a, listener), &accepted);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_event(LOG_WARNING, "cannot accept", LOG_TEXT("reason", strerror(errno)));
+            a->paused = true;
+        }
+        return;
+    }
+}
+
+/* Accepts until a signal comes or, when `until` is not 0, that time does. Returns the signal
+ * or 0. */
+static int accept_until(struct acceptor *a, int64_t until)
+{
+    for (;;) {
+        struct pollfd events[] = {{.fd = a->signals, .events = POLLIN},
+                                  {.fd = a->listeners[DATA], .events = POLLIN},
+                                  {.fd = a->listeners[ADMIN], .events = POLLIN}};
+        int64_t left = until ? (until - clock_now() + 999999) / 1000000 : -1;
+        if (until && left <= 0)
+            return 0;
+        if (a->paused && (left < 0 || left > NO_DESCRIPTORS_PAUSE))
+            left = NO_DESCRIPTORS_PAUSE;
+        poll(events, a->paused ? 1 : 3, (int)left);
+        a->paused = false;
+
+        struct signalfd_siginfo signal;
+        if (read(a->signals, &signal, sizeof signal) == sizeof signal)
+            return (int)signal.ssi_signo;
+        accept_all(a, DATA);
+        accept_all(a, ADMIN);
+    }
+}
+
+/* the server */
+
+static void publish(void *context, struct table *table)
+{
+    struct server *s = context;
+    char text[256];
+    for (int i = 0; i < s->n_loops; i++)
+        loop_publish(&s->loops[i], table);
+    const char *problem = table_problem(table, text);
+    log_event(problem ? LOG_WARNING : LOG_INFO, problem ? "not ready" : "ready",
+              LOG_INTEGER("models", (int64_t)table->n), LOG_TEXT("reason", problem));
+}
+
+static void stop_at_once(int signal)
+{
+    _exit(128 + signal);
+}
+
+/* From now on a signal ends the process, wherever it is. */
+static void end_on_second_signal(const sigset_t *signals)
+{
+    struct sigaction at_once = {.sa_handler = stop_at_once}, ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &at_once, NULL);
+    sigaction(SIGINT, &at_once, NULL);
+    sigaction(SIGHUP, &ignore, NULL);
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+}
+
+/* Serving goes on for the delay; then what the kernel has queued is taken, nobody is accepted
+ * any more, and the loops finish. */
+static void drain(struct acceptor *a, const sigset_t *signals)
+{
+    struct server *s = a->server;
+    int64_t closing = clock_now() + (int64_t)(s->options->drain_delay * 1e9);
+    int64_t close_by = closing + (int64_t)(s->options->drain_timeout * 1e9);
+
+    atomic_store(&s->draining, true);
+    log_event(LOG_INFO, "draining", LOG_REAL("delay", s->options->drain_delay),
+              LOG_REAL("timeout", s->options->drain_timeout));
+    end_on_second_signal(signals);
+    accept_until(a, closing);
+    for (int i = 0; i < LISTENERS; i++) {
+        accept_all(a, i);
+        close(a->listeners[i]);
+    }
+    if (!registry_stop(s->registry, close_by)) {
+        log_event(LOG_WARNING, "stopped while loading a model", LOG_TEXT("end", "at once"));
+        _exit(0);
+    }
+    for (int i = 0; i < s->n_loops; i++)
+        loop_stop(&s->loops[i], close_by);
+}
+
+static int open_listeners(struct acceptor *a, const struct options *o, struct nn_error *error)
+{
+    int64_t port = o->port, admin_port = o->admin_port;
+
+    a->listeners[DATA] = system_listen(o->host, &port, error);
+    if (a->listeners[DATA] < 0)
+        return -1;
+    a->listeners[ADMIN] = system_listen(o->admin_host, &admin_port, error);
+    if (a->listeners[ADMIN] < 0)
+        return -1;
+    log_event(LOG_INFO, "listening", LOG_TEXT("host", o->host), LOG_INTEGER("port", port),
+              LOG_TEXT("admin_host", o->admin_host), LOG_INTEGER("admin_port", admin_port),
+              LOG_INTEGER("threads", o->threads), LOG_TEXT("version", PREDICTD_VERSION));
+    return 0;
+}
+
+/* Returns how many loops were started. */
+static int start_loops(struct server *s, struct nn_error *error)
+{
+    int64_t descriptors = system_raise_descriptors() - OTHER_DESCRIPTORS;
+    int64_t connections = descriptors < MAX_CONNECTIONS ? descriptors : MAX_CONNECTIONS;
+    s->max_connections = (int)(connections / s->n_loops);
+    if (s->max_connections < 1)
+        s->max_connections = 1;
+    for (int i = 0; i < s->n_loops; i++)
+        if (loop_start(&s->loops[i], s, i, error) < 0)
+            return i;
+    return s->n_loops;
+}
+
+static int serve(const struct options *o, const sigset_t *signals, struct nn_error *error)
+{
+    struct server server = {
+        .options = o, .n_loops = (int)o->threads + 1, .started = time(NULL)};
+    struct acceptor a = {.server = &server, .listeners = {-1, -1}};
+    struct registry_settings settings = {
+        .models = o->models, .n_loops = server.n_loops, .publish = publish, .context = &server};
+    int started = 0, result = -1;
+
+    a.signals = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    server.loops = calloc((size_t)server.n_loops, sizeof *server.loops);
+    if (a.signals < 0 || !server.loops) {
+        nn_fail(error, "out of memory or descriptors");
+        goto done;
+    }
+    if (open_listeners(&a, o, error) < 0)
+        goto done;
+    options_warn_of_variables();
+    nn_engine_start();
+    started = start_loops(&server, error);
+    if (started < server.n_loops)
+        goto done;
+    server.registry = registry_open(&settings, error);
+    if (!server.registry)
+        goto done;
+
+    while (accept_until(&a, 0) == SIGHUP)
+        registry_reload(server.registry, NULL);
+    drain(&a, signals);
+    result = 0;
+
+done:
+    for (int i = 0; i < started; i++) {
+        if (result < 0)
+            loop_stop(&server.loops[i], 1);
+        loop_join(&server.loops[i]);
+    }
+    if (server.registry)
+        registry_free(server.registry);
+    free(server.loops);
+    if (a.signals >= 0)
+        close(a.signals);
+    if (result == 0)
+        log_event(LOG_INFO, "stopped", LOG_INTEGER("seconds", time(NULL) - server.started));
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    struct nn_error error = {0};
+    sigset_t signals;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    if (options_read(&options, argc, argv, &error) < 0)
+        goto fail;
+    log_set_level((enum log_level)options.log_level);
+    if (options.help) {
+        options_print_help(stdout);
+        return 0;
+    }
+    if (options.version) {
+        printf("predictd %s (libmicrohttpd %s)\n", PREDICTD_VERSION, http_library());
+        return 0;
+    }
+    if (options.check) {
+        nn_engine_start();
+        if (registry_check(options.models, &error) < 0)
+            goto fail;
+        return 0;
+    }
+    if (serve(&options, &signals, &error) == 0)
+        return 0;
+
+fail:
+    fprintf(stderr, "predictd: %s\n", error.text);
+    return 1;
+}

@@ -1,0 +1,260 @@
+#include "server/options.h"
+
+#include "server/log.h"
+#include "server/system.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern char **environ;
+
+enum kind { SWITCH, TEXT, INTEGER, SECONDS, LEVEL };
+
+/* Everything there is to know about a flag. Minimum and maximum hold for numbers. */
+static const struct row {
+    const char *flag, *twin, *value;    /* twin: NULL where there is none; value: for --help */
+    enum kind kind;
+    size_t offset;
+    const char *standard;       /* NULL: computed, or none */
+    double min, max;
+    const char *help;
+} rows[] = {
+#define AT(field) offsetof(struct options, field)
+    {"--models", "PREDICTD_MODELS", "DIR", TEXT, AT(models), "models", 0, 0,
+     "folder of <model>/<version>/model.safetensors"},
+    {"--host", "PREDICTD_HOST", "A", TEXT, AT(host), "0.0.0.0", 0, 0,
+     "address to serve on; 0.0.0.0 means IPv6 too"},
+    {"--port", "PREDICTD_PORT", "N", INTEGER, AT(port), "8080", 0, 65535,
+     "port to serve on; 0 takes a free one"},
+    {"--admin-host", "PREDICTD_ADMIN_HOST", "A", TEXT, AT(admin_host), "127.0.0.1", 0, 0,
+     "address for /reload; loopback only"},
+    {"--admin-port", "PREDICTD_ADMIN_PORT", "N", INTEGER, AT(admin_port), "8081", 0, 65535,
+     "port for /reload; 0 takes a free one"},
+    {"--threads", "PREDICTD_THREADS", "N", INTEGER, AT(threads), NULL, 1, 64,
+     "event loops; default: the processors this process may use"},
+    {"--default-model", "PREDICTD_DEFAULT_MODEL", "M", TEXT, AT(default_model), NULL, 0, 0,
+     "what /predict means when there are several models"},
+    {"--max-body", "PREDICTD_MAX_BODY", "BYTES", INTEGER, AT(max_body), "67108864", 1, 1 << 30,
+     "largest body of a request"},
+    {"--max-instances", "PREDICTD_MAX_INSTANCES", "N", INTEGER, AT(max_instances), "4096", 1,
+     1 << 20, "most instances in a request"},
+    {"--max-batch", "PREDICTD_MAX_BATCH", "N", INTEGER, AT(max_batch), "64", 1, 1 << 16,
+     "most rows that are computed together"},
+    {"--max-queue", "PREDICTD_MAX_QUEUE", "N", INTEGER, AT(max_queue), "1024", 1, 1 << 20,
+     "most predictions in work; beyond that 503"},
+    {"--deadline", "PREDICTD_DEADLINE", "MS", INTEGER, AT(deadline), "30000", 1, 3600000,
+     "milliseconds that a prediction may take; beyond that 504"},
+    {"--drain-delay", "PREDICTD_DRAIN_DELAY", "S", SECONDS, AT(drain_delay), "0", 0, 3600,
+     "seconds to go on accepting after SIGTERM, so that load balancers notice"},
+    {"--drain-timeout", "PREDICTD_DRAIN_TIMEOUT", "S", SECONDS, AT(drain_timeout), "30", 0,
+     3600, "seconds that requests get to finish after that"},
+    {"--access-log", "PREDICTD_ACCESS_LOG", NULL, SWITCH, AT(access_log), NULL, 0, 0,
+     "log each request"},
+    {"--log-level", "PREDICTD_LOG_LEVEL", "L", LEVEL, AT(log_level), "info", 0, 0,
+     "debug, info, warning or error"},
+    {"--check", NULL, NULL, SWITCH, AT(check), NULL, 0, 0,
+     "load the models, say what is wrong with them, and exit"},
+    {"--version", NULL, NULL, SWITCH, AT(version), NULL, 0, 0, "print the version and exit"},
+    {"--help", NULL, NULL, SWITCH, AT(help), NULL, 0, 0, "print this and exit"},
+#undef AT
+};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+static int read_level(int64_t *level, const char *name)
+{
+    for (int i = 0; log_level_names[i]; i++) {
+        if (strcmp(log_level_names[i], name) == 0) {
+            *level = i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static int read_switch(bool *on, const char *text)
+{
+    static const char *const words[] = {"0", "1", "false", "true", "no", "yes", "off", "on"};
+    for (int i = 0; i < 8; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *on = i % 2;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* `from` is the flag or the variable: whoever gave the value is told by its name. */
+static int read_value(struct options *o, const struct row *row, const char *from,
+                      const char *text, struct nn_error *error)
+{
+    void *field = (char *)o + row->offset;
+    char *end = NULL;
+
+    errno = 0;
+    switch (row->kind) {
+    case TEXT:
+        if (!*text)
+            return nn_fail(error, "%s: expected a value, got an empty one", from);
+        *(const char **)field = text;
+        return 0;
+    case SWITCH:
+        if (read_switch(field, text) < 0)
+            return nn_fail(error, "%s: expected 0 or 1, got \"%s\"", from, text);
+        return 0;
+    case LEVEL:
+        if (read_level(field, text) < 0)
+            return nn_fail(error, "%s: expected debug, info, warning or error, got \"%s\"", from,
+                           text);
+        return 0;
+    case INTEGER: {
+        long long value = strtoll(text, &end, 10);
+        if (end == text || *end || errno || (double)value < row->min ||
+            (double)value > row->max)
+            return nn_fail(error, "%s: expected an integer from %.0f to %.0f, got \"%s\"", from,
+                           row->min, row->max, text);
+        *(int64_t *)field = value;
+        return 0;
+    }
+    case SECONDS: {
+        double value = strtod(text, &end);
+        if (end == text || *end || !isfinite(value) || value < row->min || value > row->max)
+            return nn_fail(error, "%s: expected seconds from %.0f to %.0f, got \"%s\"", from,
+                           row->min, row->max, text);
+        *(double *)field = value;
+        return 0;
+    }
+    }
+    return -1;
+}
+
+static int min3(int a, int b, int c)
+{
+    int m = a < b ? a : b;
+    return m < c ? m : c;
+}
+
+/* Levenshtein's distance, of words below 32 characters. */
+static int distance(const char *a, const char *b)
+{
+    int row[32], n = (int)strlen(b);
+    for (int j = 0; j <= n; j++)
+        row[j] = j;
+    for (int i = 1; *a; a++, i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int above = row[j];
+            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (*a != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[n];
+}
+
+static int unknown_flag(const char *flag, struct nn_error *error)
+{
+    const struct row *nearest = NULL;
+    int least = 4;
+    for (int i = 0; i < N_ROWS; i++) {
+        int d = distance(flag, rows[i].flag);
+        if (d < least) {
+            least = d;
+            nearest = &rows[i];
+        }
+    }
+    if (nearest)
+        return nn_fail(error, "there is no flag %s; did you mean %s?", flag, nearest->flag);
+    return nn_fail(error, "there is no flag %s; --help lists all", flag);
+}
+
+static int read_argument(struct options *o, int *i, int argc, char **argv,
+                         struct nn_error *error)
+{
+    const char *argument = argv[*i], *equals = strchr(argument, '=');
+    size_t size = equals ? (size_t)(equals - argument) : strlen(argument);
+
+    if (argument[0] != '-')
+        return nn_fail(error, "expected a flag, got \"%s\"", argument);
+    for (int r = 0; r < N_ROWS; r++) {
+        const struct row *row = &rows[r];
+        if (strlen(row->flag) != size || strncmp(row->flag, argument, size) != 0)
+            continue;
+        if (row->kind == SWITCH)
+            return read_value(o, row, row->flag, equals ? equals + 1 : "1", error);
+        if (equals)
+            return read_value(o, row, row->flag, equals + 1, error);
+        if (*i + 1 >= argc)
+            return nn_fail(error, "%s: expected a value", row->flag);
+        return read_value(o, row, row->flag, argv[++*i], error);
+    }
+    return unknown_flag(argument, error);
+}
+
+/* Kubernetes puts PREDICTD_PORT=tcp://10.0.0.1:80 and the like into the environment of every
+ * pod beside a service that is called predictd. */
+static bool is_service_link(const char *value)
+{
+    return strncmp(value, "tcp://", 6) == 0 || strncmp(value, "udp://", 6) == 0;
+}
+
+void options_warn_of_variables(void)
+{
+    static const char *const others[] = {"PREDICTD_DATA", "PREDICTD_BUILD"};
+    for (char **e = environ; *e; e++) {
+        size_t size = strcspn(*e, "=");
+        bool known = strncmp(*e, "PREDICTD_", 9) != 0;
+        for (int i = 0; i < 2; i++)
+            known |= strlen(others[i]) == size && strncmp(*e, others[i], size) == 0;
+        for (int i = 0; i < N_ROWS; i++)
+            known |= rows[i].twin && strlen(rows[i].twin) == size &&
+                     strncmp(*e, rows[i].twin, size) == 0;
+        if (!known) {
+            char name[128];
+            snprintf(name, sizeof name, "%.*s", (int)size, *e);
+            log_event(LOG_WARNING, "unknown variable ignored", LOG_TEXT("name", name));
+        }
+    }
+}
+
+int options_read(struct options *o, int argc, char **argv, struct nn_error *error)
+{
+    *o = (struct options){.threads = system_processors()};
+    for (int i = 0; i < N_ROWS; i++)
+        if (rows[i].standard && read_value(o, &rows[i], rows[i].flag, rows[i].standard, error))
+            return -1;
+    for (int i = 0; i < N_ROWS; i++) {
+        const char *value = rows[i].twin ? getenv(rows[i].twin) : NULL;
+        if (value && !is_service_link(value) &&
+            read_value(o, &rows[i], rows[i].twin, value, error))
+            return -1;
+    }
+    for (int i = 1; i < argc; i++)
+        if (read_argument(o, &i, argc, argv, error) < 0)
+            return -1;
+    if (!system_is_loopback(o->admin_host))
+        return nn_fail(error,
+                       "--admin-host: expected a loopback address, got \"%s\": whoever reaches "
+                       "it can reload models",
+                       o->admin_host);
+    return 0;
+}
+
+void options_print_help(FILE *out)
+{
+    fputs("usage: predictd [flags]\n\n"
+          "Serves the models of a folder over HTTP. Each flag has a twin in the environment, "
+          "which it overrides.\n\n",
+          out);
+    for (int i = 0; i < N_ROWS; i++) {
+        const struct row *row = &rows[i];
+        char left[40];
+        snprintf(left, sizeof left, "%s%s%s", row->flag, row->value ? " " : "",
+                 row->value ? row->value : "");
+        fprintf(out, "  %-22s %s%s%s%s\n", left, row->help, row->standard ? " [" : "",
+                row->standard ? row->standard : "", row->standard ? "]" : "");
+        if (row->twin)
+            fprintf(out, "  %-22s %s\n", "", row->twin);
+    }
+}

@@ -1,0 +1,36 @@
+/*
+ * What the operator asks for: flags, or the environment variable that is each one's twin, or
+ * the default, in this order.
+ */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include "engine/engine.h"
+#include <stdio.h>
+
+struct options {
+    const char *models;         /* folder of <model>/<version>/model.safetensors */
+    const char *host, *admin_host;
+    const char *default_model;  /* NULL: none */
+    int64_t port, admin_port;   /* 0: a free one */
+    int64_t threads;            /* event loops */
+    int64_t max_body;           /* bytes */
+    int64_t max_instances;      /* of one request */
+    int64_t max_batch;          /* rows that run together */
+    int64_t max_queue;          /* prediction requests in work at the same time */
+    int64_t deadline;           /* milliseconds that a request may take */
+    double drain_delay, drain_timeout;  /* seconds */
+    int64_t log_level;          /* enum log_level */
+    bool access_log;
+    bool check, version, help;
+};
+
+/* Texts point into argv and the environment. -1: the error names the flag or variable. */
+int options_read(struct options *options, int argc, char **argv, struct nn_error *error);
+
+/* Logs a warning for each variable PREDICTD_... that means nothing: likely a misspelt one. */
+void options_warn_of_variables(void);
+
+void options_print_help(FILE *out);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * The models that are served, and their replacement while they are.
+ *
+ * A table is immutable and reference counted: every event loop holds the one that it answers
+ * from. Loading happens on the registry's own thread, which builds a new table, has it
+ * published, and lets go of the old one; so the last reference to a model that is replaced is
+ * nearly always dropped here and not in a loop. On any failure the old version stays.
+ */
+#ifndef SERVER_REGISTRY_H
+#define SERVER_REGISTRY_H
+
+#include "engine/engine.h"
+#include "server/buffer.h"
+#include "server/metrics.h"
+
+enum { MODEL_NAME_SIZE = 65 };
+
+/* [A-Za-z0-9_.-]{1,64}, not beginning with a dot. */
+bool registry_is_name(const char *name, size_t size);
+
+/* What tells a file from its replacement. */
+struct file_identity {
+    uint64_t device, inode;
+    int64_t modified, size;     /* nanoseconds, bytes */
+};
+
+/* A version of a model. Immutable, reference counted. */
+struct served {
+    atomic_int references;
+    char name[MODEL_NAME_SIZE];
+    int64_t version;            /* -1: no version could be loaded, see problem */
+    struct nn_model *model;     /* NULL then */
+    char problem[512];
+    struct file_identity file;
+    struct model_stats *stats;
+    struct buffer description;  /* GET /models/{m}: a JSON object */
+};
+
+struct table {
+    atomic_int references;
+    size_t n;
+    struct served *served[];    /* by name */
+};
+
+struct table *table_share(struct table *table);
+void table_release(struct table *table);        /* NULL is allowed */
+const struct served *table_find(const struct table *table, const char *name);
+
+/* NULL when every model has a version to serve and there is one; otherwise why not. */
+const char *table_problem(const struct table *table, char text[256]);
+
+/* What became of one model in a reload. */
+struct reload_entry {
+    char name[MODEL_NAME_SIZE];
+    enum { RELOAD_UNCHANGED, RELOAD_LOADED, RELOAD_REMOVED, RELOAD_FAILED } outcome;
+    int64_t before, after;      /* versions; -1: none */
+    double milliseconds;
+    char problem[512];          /* RELOAD_FAILED: why it stayed, or fell back */
+};
+
+struct reload_report {
+    size_t n;
+    struct reload_entry *entries;       /* by name */
+    char problem[512];          /* the folder itself could not be read, or "" */
+};
+
+/* Somebody who waits for a reload. */
+struct reload_waiter {
+    char model[MODEL_NAME_SIZE];        /* "": all */
+
+    /* Called once, on the registry's thread, when a run that began after registry_reload()
+     * has been published. */
+    void (*done)(struct reload_waiter *waiter, const struct reload_report *report);
+
+    struct reload_waiter *next; /* the registry's */
+};
+
+struct registry_settings {
+    const char *models;
+    int n_loops;                /* for the counters */
+
+    /* Has every loop take the table before it returns. Called on the registry's thread. */
+    void (*publish)(void *context, struct table *table);
+    void *context;
+};
+
+/* Settings are copied. Starts the thread, which loads what is there first of all. */
+struct registry *registry_open(const struct registry_settings *settings,
+                               struct nn_error *error);
+
+/* Lets the run that is going on finish and ends the thread; who waits for another run gets a
+ * report with a problem. False: that took longer than until `stop_by` (clock_now()). */
+bool registry_stop(struct registry *registry, int64_t stop_by);
+void registry_free(struct registry *registry);          /* after it stopped */
+
+/* Asks for a reload; any thread. `waiter` may be NULL, otherwise it is kept until done. Who
+ * asks while a run is going on shares the next one. False: the registry was stopped. */
+bool registry_reload(struct registry *registry, struct reload_waiter *waiter);
+
+/* Loads and reports without a registry: `predictd --check`. 0 when every model is sound. */
+int registry_check(const char *models, struct nn_error *error);
+
+/* Ever: outcomes of models in reloads, versions at start that were skipped as broken. */
+struct registry_counts {
+    atomic_uint_fast64_t loaded, failed, removed, skipped;
+    atomic_int_fast64_t last_success;   /* seconds since 1970; 0: never */
+};
+
+const struct registry_counts *registry_counts(const struct registry *registry);
+
+#endif

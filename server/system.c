@@ -1,0 +1,237 @@
+#include "server/system.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* processors */
+
+/* Reads two numbers or words of a small file. */
+static bool read_words(const char *path, char first[32], char second[32])
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    second[0] = 0;
+    int n = fscanf(file, "%31s %31s", first, second);
+    fclose(file);
+    return n >= 1;
+}
+
+static int processors_of(double quota, double period, int processors)
+{
+    if (quota <= 0 || period <= 0)
+        return processors;
+    int n = (int)(quota / period + 0.999);
+    return n < 1 ? 1 : n < processors ? n : processors;
+}
+
+static int version_2_quota(const char *folder, int processors)
+{
+    char path[1200], quota[32], period[32];
+    snprintf(path, sizeof path, "%s/cpu.max", folder);
+    if (!read_words(path, quota, period) || strcmp(quota, "max") == 0)
+        return processors;
+    return processors_of(atof(quota), atof(period), processors);
+}
+
+static int version_1_quota(const char *folder, int processors)
+{
+    char path[1200], quota[32], period[32], unused[32];
+    snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
+    if (!read_words(path, quota, unused))
+        return processors;
+    snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+    if (!read_words(path, period, unused))
+        return processors;
+    return processors_of(atof(quota), atof(period), processors);
+}
+
+/* A parent may have a tighter quota than the group itself: all of them count. */
+static int quota_along(const char *root, char *group, int processors,
+                       int (*quota)(const char *, int))
+{
+    char folder[1100];
+    for (;;) {
+        snprintf(folder, sizeof folder, "%s%s", root, group);
+        processors = quota(folder, processors);
+        char *slash = strrchr(group, '/');
+        if (!slash)
+            return processors;
+        *slash = 0;
+    }
+}
+
+static bool names_cpu(const char *controllers)
+{
+    for (const char *p = controllers; p; p = strchr(p, ',')) {
+        p += *p == ',';
+        if (strncmp(p, "cpu", 3) == 0 && (p[3] == ',' || !p[3]))
+            return true;
+    }
+    return false;
+}
+
+static int quota_of_groups(int processors)
+{
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    char line[1024];
+
+    if (!file)
+        return processors;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *group;
+        line[strcspn(line, "\n")] = 0;
+        if (!controllers || !(group = strchr(++controllers, ':')))
+            continue;
+        *group++ = 0;
+        if (!*controllers)
+            processors = quota_along("/sys/fs/cgroup", group, processors, version_2_quota);
+        else if (names_cpu(controllers))
+            processors = quota_along("/sys/fs/cgroup/cpu", group, processors, version_1_quota);
+    }
+    fclose(file);
+    return processors;
+}
+
+int system_processors(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                        : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return quota_of_groups(n < 1 ? 1 : n > 64 ? 64 : n);
+}
+
+/* descriptors and memory */
+
+int64_t system_raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur;
+}
+
+int64_t system_resident(void)
+{
+    char total[32], resident[32];
+    if (!read_words("/proc/self/statm", total, resident))
+        return -1;
+    return atoll(resident) * sysconf(_SC_PAGESIZE);
+}
+
+double system_processor_seconds(void)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) < 0)
+        return -1;
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+int64_t system_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int64_t n = -3;             /* ".", "..", and the descriptor that counts */
+    if (!folder)
+        return -1;
+    while (readdir(folder))
+        n++;
+    closedir(folder);
+    return n;
+}
+
+/* listening */
+
+bool system_is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    return strcmp(host, "localhost") == 0;
+}
+
+/* -1 with errno. */
+static int listen_on(const struct sockaddr *address, socklen_t size, bool both)
+{
+    int one = 1, v6_only = !both;
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (address->sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
+    if (bind(fd, address, size) < 0 || listen(fd, 1024) < 0) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+static int64_t port_of(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        return -1;
+    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                               : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+static int cannot_listen(const char *host, int64_t port, struct nn_error *error)
+{
+    if (errno == EADDRINUSE)
+        return nn_fail(error, "port %lld of %s is in use", (long long)port, host);
+    return nn_fail(error, "cannot listen on port %lld of %s: %s", (long long)port, host,
+                   strerror(errno));
+}
+
+int system_listen(const char *host, int64_t *port, struct nn_error *error)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    char service[16];
+    int fd = -1;
+
+    if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0) {
+        struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)*port)};
+        fd = listen_on((struct sockaddr *)&any, sizeof any, true);
+        /* A machine may have no IPv6 at all; then 0.0.0.0 is what it means to say. */
+        if (fd < 0 && errno == EADDRINUSE)
+            return cannot_listen(host, *port, error);
+        if (fd < 0)
+            host = "0.0.0.0";
+    }
+    if (fd < 0) {
+        snprintf(service, sizeof service, "%lld", (long long)*port);
+        int why = getaddrinfo(host, service, &hints, &list);
+        if (why)
+            return nn_fail(error, "cannot listen on \"%s\": %s", host, gai_strerror(why));
+        fd = listen_on(list->ai_addr, list->ai_addrlen, false);
+        freeaddrinfo(list);
+        if (fd < 0)
+            return cannot_listen(host, *port, error);
+    }
+    *port = port_of(fd);
+    return fd;
+}

@@ -1,0 +1,29 @@
+/*
+ * What the operating system gives us: processors, descriptors, listening sockets.
+ */
+#ifndef SERVER_SYSTEM_H
+#define SERVER_SYSTEM_H
+
+#include "engine/engine.h"
+
+/* The processors that this process may use at the same time: its affinity, and the tightest
+ * quota of its control groups (version 1 or 2), rounded up. At least 1. */
+int system_processors(void);
+
+/* Raises the limit of open descriptors as far as it goes and returns it. */
+int64_t system_raise_descriptors(void);
+
+/* Resident memory in bytes; processor seconds used; open descriptors; -1: unknown. */
+int64_t system_resident(void);
+double system_processor_seconds(void);
+int64_t system_descriptors(void);
+
+/* Whether `host` is an address of this machine's loopback, or "localhost". */
+bool system_is_loopback(const char *host);
+
+/* A listening, non-blocking socket. "0.0.0.0" and "::" mean every address of both
+ * protocols, as far as the machine has them. Port 0 takes a free one; *port is the one
+ * taken. -1: the error names the host and port. */
+int system_listen(const char *host, int64_t *port, struct nn_error *error);
+
+#endif
