@@ -285,7 +285,7 @@ static int infer_slice(struct tape *t, int64_t rows, const struct op_value *whol
         return nn_fail(error, "no memory for a batch of %lld rows", (long long)rows);
     for (int v = 0; v < g->n_values; v++) {
         slice->types[v] = whole ? whole[v] : g->values[v].type;
-        if (g->values[v].is_input && slice->types[v].batch == 0)
+        if ((whole || g->values[v].is_input) && slice->types[v].batch == 0)
             slice->types[v].shape.dims[0] = rows;
     }
     for (int i = 0; i < g->n_nodes; i++) {
