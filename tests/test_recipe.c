@@ -216,7 +216,8 @@ static const struct bad bad_members[] = {
     /* the loss and what the layers give */
     {"loss", "'softmax'", "loss: unknown value \"softmax\", expected one of "
      "softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error"},
-    {"layers", "[{'type': 'scale'}]",
+    {"layers", "[{'type': 'flatten'}]", "layers: none of them has anything to train"},
+    {"layers", "[{'type': 'conv2d', 'filters': 1, 'kernel': 1}]",
      "loss: softmax_cross_entropy needs outputs [-1, classes] of 2 classes at least, the "
      "layers give [-1, 1, 28, 28]"},
     {"layers", "[" FLAT "{'type': 'dense', 'units': 1}]",

@@ -251,22 +251,22 @@ static bool is_trained(const struct parameter *parameter)
 /* Gives every parameter its place in `weights`, those that are trained first. */
 static int place_parameters(struct network *network, struct nn_error *error)
 {
+    for (int i = 0; i < network->n_parameters; i++)
+        if (is_trained(&network->parameters[i]))
+            network->n_trained += network->parameters[i].size;
+    if (network->n_trained == 0)
+        return nn_fail(error, "layers: none of them has anything to train");
     network->weights = tensor_allocate((size_t)network->n_weights * sizeof *network->weights);
     if (!network->weights)
         return nn_fail(error, "out of memory for %lld weights", (long long)network->n_weights);
-    int64_t offset = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < network->n_parameters; i++) {
-            struct parameter *parameter = &network->parameters[i];
-            if (is_trained(parameter) != (pass == 0))
-                continue;
-            parameter->offset = offset;
-            offset += parameter->size;
-            network->graph->values[parameter->value].type.constant =
-                network->weights + parameter->offset;
-        }
-        if (pass == 0)
-            network->n_trained = offset;
+    int64_t trained = 0, other = network->n_trained;        /* where the next one goes */
+    for (int i = 0; i < network->n_parameters; i++) {
+        struct parameter *parameter = &network->parameters[i];
+        int64_t *next = is_trained(parameter) ? &trained : &other;
+        parameter->offset = *next;
+        *next += parameter->size;
+        network->graph->values[parameter->value].type.constant =
+            network->weights + parameter->offset;
     }
     return 0;
 }
