@@ -79,7 +79,9 @@ $(tests): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(test_archives)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
 # The gradient checks are meant for a build with REAL=double.
-$(gradients): $(BUILD)/tests/%: $(BUILD)/obj/tests/gradients/%.o $(BUILD)/libtrainer.a $(BUILD)/libengine.a
+gradient_rows := $(call objects,tests/op_case.c tests/op_cases.c)
+
+$(gradients): $(BUILD)/tests/%: $(BUILD)/obj/tests/gradients/%.o $(gradient_rows) $(BUILD)/libtrainer.a $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(trainer_libs) $(test_libs) $(engine_libs)
 

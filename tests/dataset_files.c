@@ -25,6 +25,11 @@ int make_folder(void **state)
     return mkdtemp(folder) ? 0 : -1;
 }
 
+const char *folder_of_tests(void)
+{
+    return folder;
+}
+
 const char *path_of(const char *name)
 {
     static char path[200];

@@ -18,6 +18,8 @@ struct bytes {
 int make_folder(void **state);
 int remove_folder(void **state);
 
+const char *folder_of_tests(void);
+
 /* Valid until the next call. */
 const char *path_of(const char *name);
 

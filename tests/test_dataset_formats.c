@@ -442,6 +442,75 @@ static void bad_json_lines_name_the_line(void **state)
     }
 }
 
+/* several inputs */
+
+static void several_inputs_take_their_own_columns_files_and_members(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *data, *file;        /* with a file: features for predict */
+    } rows[] = {
+        {"{\"format\": \"csv\", \"train\": \"t.csv\", \"label\": 3}", NULL},
+        {"{\"format\": \"idx\", \"train\": {\"labels\": \"y.idx\", \"features\": "
+         "{\"left\": \"x.idx\", \"right\": \"x.gz\"}}}", NULL},
+        {"{\"format\": \"digits\"}", "t.jsonl"},
+    };
+    json_t *columns[2] = {json_loads("[0, 2]", 0, NULL), json_loads("[1]", 0, NULL)};
+    struct dataset_input inputs[2] = {
+        {.name = "left", .shape = {.rank = 2, .dims = {-1, 2}}, .columns = columns[0]},
+        {.name = "right", .shape = {.rank = 2, .dims = {-1, 1}}, .columns = columns[1]},
+    };
+    write_file("t.csv", (struct bytes)BYTES("1,3,2,a\n4,6,5,b\n"));
+    write_file("x.idx", (struct bytes)BYTES("\0\0\x08\2\0\0\0\2\0\0\0\2\1\2\4\5"));
+    write_gzip("x.gz", (struct bytes)BYTES("\0\0\x08\1\0\0\0\2\3\6"));
+    write_file("y.idx", (struct bytes)BYTES("\0\0\x08\1\0\0\0\2\0\1"));
+    write_file("t.jsonl", (struct bytes)BYTES("{\"left\": [1, 2], \"right\": 3}\n"
+                                              "{\"right\": [6], \"left\": [4, 5]}\n"));
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct dataset_request request = {
+            .data = json_loads(rows[i].data, 0, NULL), .directory = folder_of_tests(),
+            .n_inputs = 2, .inputs = inputs, .n_targets = 2,
+        };
+        struct nn_error error = {0};
+        struct dataset set;
+        if ((rows[i].file ? dataset_load_features(&set, path_of(rows[i].file), &request, &error)
+                          : dataset_load(&set, &request, DATASET_TRAIN, &error)) != 0)
+            fail_msg("row %zu: %s", i, error.text);
+        for (int64_t j = 0; j < 2; j++) {
+            nn_real left[2], right;
+            dataset_gather(&set, 0, &j, 1, NN_FP32, left);
+            dataset_gather(&set, 1, &j, 1, NN_FP32, &right);
+            assert_true(left[0] == 3 * j + 1 && left[1] == 3 * j + 2 && right == 3 * j + 3);
+            assert_true(rows[i].file || set.classes[j] == j);
+        }
+        dataset_release(&set);
+        json_decref((json_t *)request.data);
+    }
+    json_decref(columns[0]);
+    json_decref(columns[1]);
+}
+
+static void evaluation_counts_classes_as_the_bundle_does(void **state)
+{
+    (void)state;
+    static char *bundle_labels[] = {(char *)"z", (char *)"a", (char *)"m"};
+    struct dataset_input input = ROW(1);
+    struct dataset_request request = {
+        .data = json_loads(CSV(), 0, NULL), .directory = folder_of_tests(), .n_inputs = 1,
+        .inputs = &input, .n_targets = 3, .labels = bundle_labels, .n_labels = 3,
+    };
+    struct nn_error error = {0};
+    struct dataset set;
+    write_file("t.csv", (struct bytes)BYTES("1,a\n2,m\n3,a\n"));
+    assert_int_equal(dataset_load(&set, &request, DATASET_TRAIN, &error), 0);
+    assert_int_equal(set.n_labels, 3);
+    assert_int_equal(set.classes[0], 1);
+    assert_int_equal(set.classes[1], 2);
+    assert_int_equal(set.classes[2], 1);
+    dataset_release(&set);
+    json_decref((json_t *)request.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -460,6 +529,8 @@ int main(void)
         cmocka_unit_test(classes_are_their_names_or_their_numbers),
         cmocka_unit_test(columns_choose_and_order_the_features),
         cmocka_unit_test(features_are_read_by_what_the_file_is),
+        cmocka_unit_test(several_inputs_take_their_own_columns_files_and_members),
+        cmocka_unit_test(evaluation_counts_classes_as_the_bundle_does),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -327,13 +327,13 @@ static void add_metadata(struct draft *draft, const char *key, const char *value
 {
     if (value)
         draft->file.metadata[draft->file.n_metadata++] =
-            (struct safetensors_metadata){(char *)key, (char *)value};
+            (struct safetensors_metadata){key, value};
 }
 
 static void add_tensor(struct draft *draft, const char *name, const struct nn_tensor *tensor)
 {
     draft->file.entries[draft->file.n_entries++] =
-        (struct safetensors_entry){(char *)name, *tensor};
+        (struct safetensors_entry){name, *tensor};
 }
 
 static int write_labels(struct draft *draft, const struct bundle_content *content,

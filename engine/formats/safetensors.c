@@ -51,7 +51,7 @@ const struct nn_tensor *safetensors_find(const struct safetensors *file, const c
 {
     if (file->n_entries == 0)
         return NULL;
-    struct safetensors_entry key = {.name = (char *)name};
+    struct safetensors_entry key = {.name = name};
     const struct safetensors_entry *entry =
         bsearch(&key, file->entries, (size_t)file->n_entries, sizeof key, compare_entries);
     return entry ? &entry->tensor : NULL;
@@ -68,10 +68,10 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
 void safetensors_release(struct safetensors *file)
 {
     for (int i = 0; i < file->n_entries; i++)
-        free(file->entries[i].name);
+        free((char *)file->entries[i].name);
     for (int i = 0; i < file->n_metadata; i++) {
-        free(file->metadata[i].key);
-        free(file->metadata[i].value);
+        free((char *)file->metadata[i].key);
+        free((char *)file->metadata[i].value);
     }
     free(file->entries);
     free(file->metadata);

@@ -15,12 +15,12 @@
 enum { SAFETENSORS_MAX_HEADER = 1 << 20 };
 
 struct safetensors_entry {
-    char *name;
+    const char *name;
     struct nn_tensor tensor;    /* data: in the file's memory, aligned to TENSOR_ALIGNMENT */
 };
 
 struct safetensors_metadata {
-    char *key, *value;
+    const char *key, *value;
 };
 
 struct safetensors {
@@ -31,7 +31,8 @@ struct safetensors {
 };
 
 /* Reads the whole file through one descriptor: every size is checked against the file before
- * memory is taken for it, and nothing is mapped. On failure *file is empty. */
+ * memory is taken for it, and nothing is mapped. Entries come
+ * sorted by name. The text of an error begins with the path. On failure *file is empty. */
 int safetensors_read(struct safetensors *file, const char *path, struct nn_error *error);
 void safetensors_release(struct safetensors *file);
 
