@@ -297,12 +297,12 @@ static void what_is_not_finite_is_not_folded(void **state)
 {
     (void)state;
     static const char *const graphs[] = {
-        "input x -1 3; weight w 3 2; weight s 2; weight b 2; weight m 2; values v 2 = 0 1; "
-        "node c = Gemm x w; node y = BatchNormalization c s b m v epsilon=0; output y",
-        "input x -1 3; weight w 3 2; values k 2 = 1 0; node c = Gemm x w; node y = Div c k; "
-        "output y",
-        "input x -1 3; weight w 3 2; values k = 3e38; node i = Mul x k; node j = Mul i k; "
-        "node y = Gemm j w; output y",
+        ("input x -1 3; weight w 3 2; weight s 2; weight b 2; weight m 2; values v 2 = 0 1; "
+         "node c = Gemm x w; node y = BatchNormalization c s b m v epsilon=0; output y"),
+        ("input x -1 3; weight w 3 2; values k 2 = 1 0; node c = Gemm x w; node y = Div c k; "
+         "output y"),
+        ("input x -1 3; weight w 3 2; values k = 3e38; node i = Mul x k; node j = Mul i k; "
+         "node y = Gemm j w; output y"),
     };
     for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++) {
         struct graph *g = graph_text(graphs[i]);

@@ -158,8 +158,8 @@ static void what_is_still_read_is_not_overwritten(void **state)
         "input x -1 1; weight w 64; node y = Add x w; output y",
         "input x -1 64; weight w 2 64; node r = Relu w; node s = Flatten w; output s; output r",
         "input x -1 64; weight w 2 64; output w",
-        "input x -1 64; input unused -1 64; node a = Relu x; node b = Exp x; "
-        "node c = Add a b; output c; output unused",
+        ("input x -1 64; input unused -1 64; node a = Relu x; node b = Exp x; "
+         "node c = Add a b; output c; output unused"),
         "input x -1 64; node y,m = Dropout x; node z = Exp y; output z; output y",
     };
     for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++) {

@@ -61,10 +61,10 @@ static const char *const batched[] = {
     convnet,
     "input x -1 6; output x",
     "input x -1 6; node f = Flatten x; node r = Relu f; node y = Add r x; output y; output f",
-    "input x -1 6; input z -1 6; weight w 6 6; node a = Gemm x w; node b = Gemm z w; "
-    "node y = Concat a b axis=1; output y; output a",
-    "input x -1 2 6; node t = Transpose x perm=2,0,1; node u = Relu t; "
-    "node y = Transpose u perm=1,2,0; output y",
+    ("input x -1 6; input z -1 6; weight w 6 6; node a = Gemm x w; node b = Gemm z w; "
+     "node y = Concat a b axis=1; output y; output a"),
+    ("input x -1 2 6; node t = Transpose x perm=2,0,1; node u = Relu t; "
+     "node y = Transpose u perm=1,2,0; output y"),
 };
 
 static void any_number_of_rows_gives_what_the_graph_says(void **state)
