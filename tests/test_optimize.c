@@ -10,9 +10,11 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Both compute the same, for one row and for several. */
-static void assert_same(struct graph *plain, struct graph *optimised)
+static void assert_same(struct graph *plain, struct graph *optimised, double tolerance)
 {
     assert_int_equal(plain->n_outputs, optimised->n_outputs);
     for (int64_t batch = 1; batch <= 3; batch += 2) {
@@ -22,7 +24,7 @@ static void assert_same(struct graph *plain, struct graph *optimised)
         for (int i = 0; i < plain->n_outputs; i++) {
             int va = plain->outputs[i], vb = optimised->outputs[i];
             assert_string_equal(plain->values[va].name, optimised->values[vb].name);
-            assert_tensors_near(&a[va], &b[vb], 1e-5);
+            assert_tensors_near(&a[va], &b[vb], tolerance);
         }
         naive_free(plain, a);
         naive_free(optimised, b);
@@ -38,7 +40,7 @@ static void check(const char *text, int n_nodes)
         fail_msg("%s\n%s", error.text, text);
     if (optimised->n_nodes != n_nodes)
         fail_msg("%d nodes, not %d\n%s", optimised->n_nodes, n_nodes, text);
-    assert_same(plain, optimised);
+    assert_same(plain, optimised, 1e-5);
     graph_free(plain);
     graph_free(optimised);
 }
@@ -321,6 +323,56 @@ static void what_is_not_finite_is_not_folded(void **state)
     }
 }
 
+/* Statement `i` of a random network: everything is [-1, 6], and mostly what was computed last
+ * is used, so that there is something to fold. */
+static void print_random_node(FILE *text, unsigned dice, int i)
+{
+    static const char *const forms[] = {
+        "Identity %s", "Dropout %s", "Relu %s", "Tanh %s", "Clip %s - half", "Flatten %s",
+        "Gemm %s w c transB=1 beta=0.5", "MatMul %s w", "MatMul %s u", "Gemm %s u",
+        "Add %s c", "Sub c %s", "Mul %s s", "Div %s s", "Mul half %s", "Sub %s half",
+        "BatchNormalization %s s c m v", "Add %s x", "Mul %s x", "Add %s n0",
+    };
+    enum { N_FORMS = sizeof forms / sizeof forms[0] };
+    char input[16];
+    int back = dice % 4 == 0 ? 1 + (int)(dice / 4 % 3) : 1;
+    snprintf(input, sizeof input, "n%d", i - back < 0 ? 0 : i - back);
+    fprintf(text, "node n%d = ", i);
+    const char *form = forms[dice / 16 % N_FORMS], *place = strstr(form, "%s");
+    fprintf(text, "%.*s%s%s; ", (int)(place - form), form, input, place + 2);
+    if (dice / 512 % 8 == 0)
+        fprintf(text, "output n%d; ", i);
+}
+
+static void random_networks_compute_the_same(void **state)
+{
+    (void)state;
+    unsigned seed = 1;
+    for (int round = 0; round < 2000; round++) {
+        char *text;
+        size_t length;
+        FILE *out = open_memstream(&text, &length);
+        fprintf(out, "input x -1 6; weight w 6 6; weight u 6 6; weight c 6; weight m 6; "
+                     "values s 6 = 0.5 1.5 -0.7 0.8 1.1 -1; values v 6 = 1 0.5 2 0.9 1 3; "
+                     "values half = 0.5; node n0 = Exp x; ");
+        int n = 2 + round % 12;
+        for (int i = 1; i < n; i++) {
+            seed = seed * 1664525 + 1013904223;
+            print_random_node(out, seed >> 8, i);
+        }
+        fprintf(out, "node last = Neg n%d; output last", n - 1);
+        fclose(out);
+
+        struct graph *plain = graph_text(text), *optimised = graph_text(text);
+        assert_int_equal(graph_optimize(optimised, NULL), 0);
+        assert_true(optimised->n_nodes <= plain->n_nodes);
+        assert_same(plain, optimised, sizeof(nn_real) == sizeof(float) ? 1e-3 : 1e-9);
+        graph_free(plain);
+        graph_free(optimised);
+        free(text);
+    }
+}
+
 static void a_long_chain_takes_no_time(void **state)
 {
     (void)state;
@@ -351,6 +403,7 @@ int main(void)
         cmocka_unit_test(shared_weights_stay_right),
         cmocka_unit_test(whole_networks_shrink),
         cmocka_unit_test(what_is_not_finite_is_not_folded),
+        cmocka_unit_test(random_networks_compute_the_same),
         cmocka_unit_test(a_long_chain_takes_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
