@@ -213,7 +213,7 @@ static void scaling_moves_into_weights(void **state)
             "node j = Sub i k; node f = Flatten j; node y = Gemm f w d; output y"},
         {3, "input x -1 2 2; weight w 4 5; weight k 2 1; node i = Mul x k; "
             "node f = Flatten i; node y = Gemm f w; output y"},
-        {2, "input x 3 4; weight w 3 4; weight k 4; node i = Mul x k; "
+        {2, "input x 4 4; weight w 4 3; weight k 4; node i = Mul x k; "
             "node y = Gemm i w transA=1; output y"},
         /* Two readers: it is computed anyway. */
         {3, "input x -1 3; weight w 3 4; weight k 3; node i = Mul x k; node a = Gemm i w; "
