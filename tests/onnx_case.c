@@ -1,9 +1,10 @@
 #include "tests/onnx_case.h"
 
+#include "tests/graph_text.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_PATH = 1024 };
@@ -27,46 +28,6 @@ static uint8_t *read_file(struct graph *g, const char *path, size_t *n)
         *n = fread(bytes, 1, (size_t)size, file);
     fclose(file);
     return bytes;
-}
-
-/* Every value in memory of its own, each just as large as inference said. */
-static int run_graph(struct graph *g, struct nn_tensor *values, struct nn_error *error)
-{
-    for (int i = 0; i < g->n_values; i++) {
-        struct op_value *type = &g->values[i].type;
-        int64_t bytes = tensor_bytes(type->datatype, &type->shape);
-        if (values[i].data)
-            continue;
-        values[i] = (struct nn_tensor){.datatype = type->datatype, .shape = type->shape};
-        values[i].data = type->constant ? (void *)type->constant
-                                        : graph_allocate(g, (size_t)bytes);
-        if (!values[i].data)
-            return nn_fail(error, "out of memory");
-    }
-    for (int i = 0; i < g->n_nodes; i++) {
-        const struct graph_node *node = &g->nodes[i];
-        const struct nn_tensor *inputs[ONNX_MAX_PORTS];
-        struct nn_tensor *outputs[ONNX_MAX_PORTS];
-        for (int j = 0; j < node->n_inputs; j++)
-            inputs[j] = node->inputs[j] == GRAPH_NONE ? NULL : &values[node->inputs[j]];
-        for (int j = 0; j < node->n_outputs; j++)
-            outputs[j] = node->outputs[j] == GRAPH_NONE ? NULL : &values[node->outputs[j]];
-
-        struct op_call call = {
-            .attributes = node->attributes,
-            .n_inputs = node->n_inputs,
-            .n_outputs = node->n_outputs,
-            .inputs = inputs,
-            .outputs = outputs,
-            .scratch = malloc(node->scratch + 1),
-            .n_parts = 1,
-        };
-        if (!call.scratch)
-            return nn_fail(error, "out of memory");
-        node->op->forward(&call);
-        free(call.scratch);
-    }
-    return 0;
 }
 
 static double element(const struct nn_tensor *tensor, int64_t i)
@@ -159,19 +120,17 @@ static enum onnx_result run_data_set(struct graph *g, const char *folder, const 
         return ONNX_FAILED;
     }
 
-    struct nn_tensor *values = graph_allocate(g, (size_t)g->n_values * sizeof *values);
-    if (!values)
-        return failed(error, "out of memory");
-    for (int i = 0, input = 0; i < data.n_inputs && input < g->n_inputs; i++)
-        if (i < n_variable && shape_elements(&data.inputs[i].shape) > 0)
-            values[g->inputs[input++]] = data.inputs[i];
-    if (run_graph(g, values, error) != 0)
-        return ONNX_FAILED;
+    const void *inputs[ONNX_MAX_PORTS];
+    for (int i = 0, n_inputs = 0; i < data.n_inputs && n_inputs < g->n_inputs; i++)
+        if (shape_elements(&data.inputs[i].shape) > 0)
+            inputs[n_inputs++] = data.inputs[i].data;
+    struct nn_tensor *values = naive_run(g, 1, inputs);
     for (int i = 0; i < g->n_outputs && result == ONNX_PASSED; i++) {
         result = compare(&values[g->outputs[i]], &data.outputs[i], error);
         if (result != ONNX_PASSED)
             nn_fail_in(error, "output %d", i);
     }
+    naive_free(g, values);
     return result;
 }
 
