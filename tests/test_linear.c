@@ -61,7 +61,7 @@ static void the_batch_is_followed_or_given_up(void **state)
         {"input x -1 3; weight w 3 5; input c -1 5; node y = Gemm x w c", 0},
         {"input x -1 3; weight w 3 4; input c -1; node y = Gemm x w c", BATCH_LOST},
         {"weight x 4 3; weight w 3 5; input c -1 1; node y = Gemm x w c", BATCH_LOST},
-        {"input x -1 3; weight w 4 5; node y = Gemm x w transA=1", BATCH_LOST},
+        {"input x -1 4; weight w 4 5; node y = Gemm x w transA=1", BATCH_LOST},
         {"weight x 2 4; input w -1 3; node y = Gemm x w", BATCH_LOST},
         {"weight x 3 2; input w -1 2; node y = Gemm x w transB=1", BATCH_LOST},
         {"weight x 3 2; weight w 2 2; node y = Gemm x w", BATCH_NONE},
