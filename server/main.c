@@ -11,11 +11,11 @@
 #include "server/registry.h"
 #include "server/system.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,10 +30,39 @@ enum { DATA, ADMIN, LISTENERS };
 struct acceptor {
     struct server *server;
     int listeners[LISTENERS];
-    int signals;                /* signalfd */
     int turn;                   /* whose is the next connection */
     bool paused;                /* out of descriptors */
 };
+
+/* signals */
+
+/* Handlers, and not signalfd with every signal blocked: OpenBLAS starts threads when it is
+ * loaded, before main() could block anything, and the kernel may choose one of them. */
+static int signal_pipe[2] = {-1, -1};
+static volatile sig_atomic_t ending;    /* one more signal ends the process, wherever it is */
+
+static void on_signal(int signal)
+{
+    int saved = errno;
+    unsigned char byte = (unsigned char)signal;
+    if (signal != SIGHUP && ending)
+        _exit(128 + signal);
+    ending |= signal != SIGHUP;
+    ssize_t written = write(signal_pipe[1], &byte, 1);
+    (void)written;              /* a full pipe is full of reloads to come */
+    errno = saved;
+}
+
+static int catch_signals(struct nn_error *error)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC) < 0)
+        return nn_fail(error, "out of descriptors");
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    return 0;
+}
 
 /* accepting */
 
@@ -69,7 +98,7 @@ static void accept_all(struct acceptor *a, int listener)
 static int accept_until(struct acceptor *a, int64_t until)
 {
     for (;;) {
-        struct pollfd events[] = {{.fd = a->signals, .events = POLLIN},
+        struct pollfd events[] = {{.fd = signal_pipe[0], .events = POLLIN},
                                   {.fd = a->listeners[DATA], .events = POLLIN},
                                   {.fd = a->listeners[ADMIN], .events = POLLIN}};
         int64_t left = until ? (until - clock_now() + 999999) / 1000000 : -1;
@@ -80,9 +109,9 @@ static int accept_until(struct acceptor *a, int64_t until)
         poll(events, a->paused ? 1 : 3, (int)left);
         a->paused = false;
 
-        struct signalfd_siginfo signal;
-        if (read(a->signals, &signal, sizeof signal) == sizeof signal)
-            return (int)signal.ssi_signo;
+        unsigned char signal;
+        if (read(signal_pipe[0], &signal, 1) == 1)
+            return signal;
         accept_all(a, DATA);
         accept_all(a, ADMIN);
     }
@@ -101,24 +130,9 @@ static void publish(void *context, struct table *table)
               LOG_INTEGER("models", (int64_t)table->n), LOG_TEXT("reason", problem));
 }
 
-static void stop_at_once(int signal)
-{
-    _exit(128 + signal);
-}
-
-/* From now on a signal ends the process, wherever it is. */
-static void end_on_second_signal(const sigset_t *signals)
-{
-    struct sigaction at_once = {.sa_handler = stop_at_once}, ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGTERM, &at_once, NULL);
-    sigaction(SIGINT, &at_once, NULL);
-    sigaction(SIGHUP, &ignore, NULL);
-    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
-}
-
 /* Serving goes on for the delay; then what the kernel has queued is taken, nobody is accepted
  * any more, and the loops finish. */
-static void drain(struct acceptor *a, const sigset_t *signals)
+static void drain(struct acceptor *a)
 {
     struct server *s = a->server;
     int64_t closing = clock_now() + (int64_t)(s->options->drain_delay * 1e9);
@@ -127,8 +141,8 @@ static void drain(struct acceptor *a, const sigset_t *signals)
     atomic_store(&s->draining, true);
     log_event(LOG_INFO, "draining", LOG_REAL("delay", s->options->drain_delay),
               LOG_REAL("timeout", s->options->drain_timeout));
-    end_on_second_signal(signals);
-    accept_until(a, closing);
+    while (accept_until(a, closing))
+        ;                       /* no reloads any more */
     for (int i = 0; i < LISTENERS; i++) {
         accept_all(a, i);
         close(a->listeners[i]);
@@ -171,7 +185,7 @@ static int start_loops(struct server *s, struct nn_error *error)
     return s->n_loops;
 }
 
-static int serve(const struct options *o, const sigset_t *signals, struct nn_error *error)
+static int serve(const struct options *o, struct nn_error *error)
 {
     struct server server = {
         .options = o, .n_loops = (int)o->threads + 1, .started = time(NULL)};
@@ -180,13 +194,12 @@ static int serve(const struct options *o, const sigset_t *signals, struct nn_err
         .models = o->models, .n_loops = server.n_loops, .publish = publish, .context = &server};
     int started = 0, result = -1;
 
-    a.signals = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
     server.loops = calloc((size_t)server.n_loops, sizeof *server.loops);
-    if (a.signals < 0 || !server.loops) {
-        nn_fail(error, "out of memory or descriptors");
+    if (!server.loops) {
+        nn_fail(error, "out of memory");
         goto done;
     }
-    if (open_listeners(&a, o, error) < 0)
+    if (catch_signals(error) < 0 || open_listeners(&a, o, error) < 0)
         goto done;
     options_warn_of_variables();
     nn_engine_start();
@@ -199,7 +212,7 @@ static int serve(const struct options *o, const sigset_t *signals, struct nn_err
 
     while (accept_until(&a, 0) == SIGHUP)
         registry_reload(server.registry, NULL);
-    drain(&a, signals);
+    drain(&a);
     result = 0;
 
 done:
@@ -211,8 +224,6 @@ done:
     if (server.registry)
         registry_free(server.registry);
     free(server.loops);
-    if (a.signals >= 0)
-        close(a.signals);
     if (result == 0)
         log_event(LOG_INFO, "stopped", LOG_INTEGER("seconds", time(NULL) - server.started));
     return result;
@@ -222,15 +233,8 @@ int main(int argc, char **argv)
 {
     struct options options;
     struct nn_error error = {0};
-    sigset_t signals;
 
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-
     if (options_read(&options, argc, argv, &error) < 0)
         goto fail;
     log_set_level((enum log_level)options.log_level);
@@ -248,7 +252,7 @@ int main(int argc, char **argv)
             goto fail;
         return 0;
     }
-    if (serve(&options, &signals, &error) == 0)
+    if (serve(&options, &error) == 0)
         return 0;
 
 fail:
