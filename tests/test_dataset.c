@@ -88,6 +88,11 @@ static void a_missing_file_says_where_data_is_looked_for(void **state)
     };
     assert_refused(&wish, "none.csv: no such file (--data or PREDICTD_DATA names the folder "
                           "that holds data)");
+
+    struct dataset set;
+    struct nn_error error = {0};
+    assert_int_equal(load_features(&set, &wish, "none.csv", &error), -1);
+    assert_string_equal(shorten(&error), "none.csv: No such file or directory");
 }
 
 static void a_folder_is_no_file(void **state)

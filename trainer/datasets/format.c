@@ -3,9 +3,11 @@
  */
 #include "trainer/datasets/format.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const dataset_target_names[] = {
     [TARGET_CLASSES] = "classes",
@@ -51,8 +53,14 @@ char *format_path(const struct dataset_request *request, const char *name,
         path = strdup(name);
     else if (asprintf(&path, "%s/%s", request->directory, name) < 0)
         path = NULL;
-    if (!path)
+    if (!path) {
         nn_fail(error, "%s: no memory", name);
+    } else if (access(path, F_OK) != 0 && errno == ENOENT) {
+        nn_fail(error, "%s: no such file (--data or PREDICTD_DATA names the folder that holds "
+                       "data)", path);
+        free(path);
+        path = NULL;
+    }
     return path;
 }
 

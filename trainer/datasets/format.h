@@ -44,7 +44,7 @@ extern const char *const dataset_target_names[];
 /* That "labels" is a list of names, none twice. */
 int format_check_labels(const struct format_common *common, struct nn_error *error);
 
-/* The path of a file as the recipe names it; to be freed. */
+/* The path of a file as the recipe names it, which is there; to be freed. */
 char *format_path(const struct dataset_request *request, const char *name,
                   struct nn_error *error);
 

@@ -18,9 +18,6 @@ int source_open(struct source *source, const char *path, struct nn_error *error)
     *source = (struct source){.path = path};
 
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return nn_fail(error, "%s: no such file (--data or PREDICTD_DATA names the folder that "
-                              "holds data)", path);
     if (fd < 0 || fstat(fd, &status) != 0) {
         nn_fail(error, "%s: %s", path, strerror(errno));
         goto fail;
