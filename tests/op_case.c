@@ -94,7 +94,7 @@ static int64_t read_input(const struct op_case *row, int input, int64_t batch,
         t->shape.dims[0] = batch;
 
     int64_t n = tensor_length(t);
-    if (n < 0 || n > 1 << 20)           /* a shape to be refused; there is nothing to run */
+    if (n < 0 || n > 1 << 22)           /* a shape to be refused; there is nothing to run */
         return first;
     t->data = need_memory((size_t)n * nn_datatype_size(t->datatype));
     double low = -1, high = 1;
@@ -262,6 +262,7 @@ static void run_call(struct op_run *run, op_gradient *gradient, unsigned wanted)
             .attributes = run->node->attributes,
             .n_inputs = run->n_inputs, .n_outputs = run->n_outputs,
             .inputs = inputs, .outputs = outputs,
+            .epilogue = run->node->epilogue,
             .saved = run->saved, .scratch = run->scratch,
             .training = run->row->training ? &run->training : NULL,
             .part = part, .n_parts = parts,

@@ -1,0 +1,220 @@
+/*
+ * Convolution against its definition, in shapes large enough that products are cut into tiles,
+ * and pooling where ties and words that are not numbers decide.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/kernels/kernels.h"
+#include "tests/op_case.h"
+#include "trainer/autodiff.h"
+
+/* By the equation of ONNX, term by term in double. All are 2-D, dims in x, w and y. */
+struct geometry {
+    int64_t stride[2], dilation[2], pad[2], group;
+};
+
+static double definition(const struct op_run *run, const struct geometry *g, int64_t n,
+                         int64_t m, int64_t oy, int64_t ox)
+{
+    const int64_t *xd = run->inputs[0].shape.dims, *wd = run->inputs[1].shape.dims;
+    const nn_real *x = run->inputs[0].data, *w = run->inputs[1].data;
+    double sum = run->n_inputs > 2 ? (double)((nn_real *)run->inputs[2].data)[m] : 0;
+    for (int64_t c = 0; c < wd[1]; c++)
+        for (int64_t ky = 0; ky < wd[2]; ky++)
+            for (int64_t kx = 0; kx < wd[3]; kx++) {
+                int64_t channel = m / (wd[0] / g->group) * wd[1] + c;
+                int64_t iy = oy * g->stride[0] + ky * g->dilation[0] - g->pad[0];
+                int64_t ix = ox * g->stride[1] + kx * g->dilation[1] - g->pad[1];
+                if (iy >= 0 && iy < xd[2] && ix >= 0 && ix < xd[3])
+                    sum += (double)x[((n * xd[1] + channel) * xd[2] + iy) * xd[3] + ix] *
+                           (double)w[((m * wd[1] + c) * wd[2] + ky) * wd[3] + kx];
+            }
+    return sum;
+}
+
+static const struct {
+    struct geometry geometry;
+    const char *inputs[CASE_INPUTS], *attributes;
+} convolutions[] = {
+    /* all columns of an image do not fit into a tile */
+    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[8, 64, 3, 3]", "[8]"},
+     "pads 1 1 1 1"},
+    {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 40, 27, 29]", "[5, 40, 5, 5]"}, NULL},
+    {{{2, 3}, {2, 1}, {3, 1}, 2}, {"[-1, 128, 41, 43]", "[6, 64, 3, 4]", "[6]"},
+     "strides 2 3; dilations 2 1; pads 3 1 2 0; group 2"},
+    /* images side by side, the last product with fewer of them */
+    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 16, 7, 7]", "[12, 16, 3, 3]", "[12]"},
+     "pads 1 1 1 1"},
+    {{{2, 2}, {1, 1}, {1, 1}, 4}, {"[-1, 8, 9, 9]", "[8, 2, 3, 3]"},
+     "pads 1 1 1 1; strides 2 2; group 4"},
+    /* no columns at all */
+    {{{1, 1}, {1, 1}, {0, 0}, 2}, {"[-1, 8, 14, 14]", "[6, 4, 1, 1]", "[6]"}, "group 2"},
+    {{{1, 1}, {1, 1}, {2, 2}, 6}, {"[-1, 6, 13, 11]", "[12, 1, 5, 5]", "[12]"},
+     "group 6; pads 2 2 2 2"},
+};
+
+enum { N_CONVOLUTIONS = sizeof convolutions / sizeof convolutions[0], IMAGES = 7 };
+
+static void open_convolution(struct op_run *run, struct op_case *row, int i)
+{
+    struct nn_error error = {0};
+    *row = (struct op_case){.op = "Conv", .attributes = convolutions[i].attributes};
+    memcpy(row->inputs, convolutions[i].inputs, sizeof row->inputs);
+    if (op_run_open(run, row, IMAGES, &error) != 0)
+        fail_msg("%s", error.text);
+}
+
+static void convolution_is_that_of_its_definition(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CONVOLUTIONS; i++) {
+        struct op_run run;
+        struct op_case row;
+        open_convolution(&run, &row, i);
+        op_run_forward(&run);
+        const nn_real *y = run.outputs[0].data;
+        const int64_t *d = run.outputs[0].shape.dims;
+        for (int64_t at = 0; at < tensor_length(&run.outputs[0]); at++) {
+            double expected = definition(&run, &convolutions[i].geometry,
+                                         at / (d[1] * d[2] * d[3]), at / (d[2] * d[3]) % d[1],
+                                         at / d[3] % d[2], at % d[3]);
+            if (!(fabs((double)y[at] - expected) <= 1e-4))
+                fail_msg("convolution %d, element %d: %g, by definition %g", i, (int)at,
+                         (double)y[at], expected);
+        }
+        op_run_close(&run);
+    }
+}
+
+static double dot(const struct nn_tensor *a, const struct nn_tensor *b)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < tensor_length(a); i++)
+        sum += (double)((nn_real *)a->data)[i] * (double)((nn_real *)b->data)[i];
+    return sum;
+}
+
+/* Convolution is linear in X, in W and in B; so <dY, Y> is <dX, X> + <dB, B>, and
+ * <dW, W> + <dB, B>, whatever dY is. */
+static void gradients_of_large_convolutions_are_adjoint(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CONVOLUTIONS; i++) {
+        struct op_run run;
+        struct op_case row;
+        open_convolution(&run, &row, i);
+        op_run_forward(&run);
+        nn_real *dy = run.d_output.data;
+        for (int64_t at = 0; at < tensor_length(&run.d_output); at++)
+            dy[at] = (nn_real)kernel_random_normal(3, (uint64_t)at);
+        op_run_gradient(&run, autodiff_find(op_find("Conv")), 7);
+        double y = dot(&run.d_output, &run.outputs[0]);
+        double b = run.n_inputs > 2 ? dot(&run.d_inputs[2], &run.inputs[2]) : 0;
+        double scale = sqrt(dot(&run.outputs[0], &run.outputs[0]));
+        assert_true(fabs(dot(&run.d_inputs[0], &run.inputs[0]) + b - y) <= 1e-5 * scale);
+        assert_true(fabs(dot(&run.d_inputs[1], &run.inputs[1]) + b - y) <= 1e-5 * scale);
+        op_run_close(&run);
+    }
+}
+
+static void an_epilogue_is_the_activation_after_the_bias(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CONVOLUTIONS; i++) {
+        struct op_run run;
+        struct op_case row;
+        open_convolution(&run, &row, i);
+        op_run_forward(&run);
+        int64_t n = tensor_length(&run.outputs[0]);
+        nn_real *y = run.outputs[0].data;
+        memcpy(run.d_output.data, y, (size_t)n * sizeof *y);
+        run.g->nodes[0].epilogue = (struct op_epilogue){.activation = ACTIVATION_RELU};
+        op_run_forward(&run);
+        for (int64_t at = 0; at < n; at++) {
+            nn_real before = ((nn_real *)run.d_output.data)[at];
+            assert_true(y[at] == (before > 0 ? before : 0));
+        }
+        op_run_close(&run);
+    }
+}
+
+/* pooling */
+
+static void run_pool(struct op_run *run, const struct op_case *row)
+{
+    struct nn_error error = {0};
+    if (op_run_open(run, row, 1, &error) != 0)
+        fail_msg("%s", error.text);
+    op_run_forward(run);
+}
+
+static void the_first_of_equal_elements_gets_the_gradient(void **state)
+{
+    (void)state;
+    static const char *const windows[] = {"kernel_shape 2 2; strides 2 2",
+                                          "kernel_shape 2 2; strides 2 2; dilations 1 2"};
+    static const nn_real expected[2][12] = {{1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+                                            {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+    for (int i = 0; i < 2; i++) {
+        const struct op_case row = {"MaxPool", {"[1, 1, 3, 4] = 1 1 1 1 1 1 1 1 1 1 1 1"},
+                                    .attributes = windows[i]};
+        struct op_run run;
+        run_pool(&run, &row);
+        for (int64_t j = 0; j < tensor_length(&run.d_output); j++)
+            ((nn_real *)run.d_output.data)[j] = 1;
+        op_run_gradient(&run, autodiff_find(op_find("MaxPool")), 1);
+        assert_memory_equal(run.d_inputs[0].data, expected[i], sizeof expected[i]);
+        op_run_close(&run);
+    }
+}
+
+static void what_is_not_a_number_is_the_largest(void **state)
+{
+    (void)state;
+    static const char *const windows[] = {"kernel_shape 2 2; strides 2 2", "kernel_shape 2 2"};
+    static const char *const images[] = {"[1, 1, 2, 2] = nan 1 2 3", "[1, 1, 2, 2] = 1 nan 2 3",
+                                         "[1, 1, 2, 2] = 1 2 nan 3", "[1, 1, 2, 2] = 1 2 3 nan"};
+    for (int i = 0; i < 8; i++) {
+        const struct op_case row = {"MaxPool", {images[i / 2]}, .attributes = windows[i % 2]};
+        struct op_run run;
+        run_pool(&run, &row);
+        assert_true(isnan(*(nn_real *)run.outputs[0].data));
+        op_run_close(&run);
+    }
+}
+
+static void bytes_are_pooled_and_indices_count_the_whole_input(void **state)
+{
+    (void)state;
+    const struct op_case row = {"MaxPool",
+                                {"UINT8 [2, 1, 2, 3] = 1 255 3 4 5 6  7 8 9 10 128 12"},
+                                .attributes = "kernel_shape 2 2; storage_order 1",
+                                .n_outputs = 2};
+    struct op_run run;
+    run_pool(&run, &row);
+    assert_memory_equal(run.outputs[0].data, ((uint8_t[]){255, 255, 128, 128}), 4);
+    /* down the columns of [2, 3]: (0, 1) is 2, (1, 1) is 3; the second image begins at 6 */
+    assert_memory_equal(run.outputs[1].data, ((int64_t[]){2, 2, 9, 9}), 32);
+    op_run_close(&run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolution_is_that_of_its_definition),
+        cmocka_unit_test(gradients_of_large_convolutions_are_adjoint),
+        cmocka_unit_test(an_epilogue_is_the_activation_after_the_bias),
+        cmocka_unit_test(the_first_of_equal_elements_gets_the_gradient),
+        cmocka_unit_test(what_is_not_a_number_is_the_largest),
+        cmocka_unit_test(bytes_are_pooled_and_indices_count_the_whole_input),
+    };
+    kernels_start();
+    return cmocka_run_group_tests_name("convolution", tests, NULL, NULL);
+}
