@@ -106,7 +106,7 @@ int64_t executor_output_size(const struct executor *e)
     return e->n_outputs;
 }
 
-/* ---- forwards ------------------------------------------------------------------------------- */
+/* ---- forwards --------------------------------------------------------------------------- */
 
 static void prepare_call(const struct executor *e, const struct tape_slice *slice, int node,
                          struct op_training *training, struct op_call *call)
@@ -224,7 +224,7 @@ double executor_forward(struct executor *e, int64_t rows, bool training, uint64_
     return loss;
 }
 
-/* ---- backwards ------------------------------------------------------------------------------ */
+/* ---- backwards -------------------------------------------------------------------------- */
 
 /* Zeroes the gradients to which a step is the first to add. by_rows: those whose batch is axis
  * 0, else the others. */

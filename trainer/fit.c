@@ -50,7 +50,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches ---------------------------------------------------------------------------- */
 
 static int check_data(const struct trainer *t, const struct dataset *set, struct nn_error *error)
 {
@@ -143,7 +143,7 @@ static void run_set(struct trainer *t, const struct dataset *set, const int64_t 
     *accuracy = accuracy_of(set, correct, set->n);
 }
 
-/* ---- a step --------------------------------------------------------------------------------- */
+/* ---- a step ----------------------------------------------------------------------------- */
 
 static void regularize(void *context, int i)
 {
@@ -224,7 +224,7 @@ static int step(struct trainer *t)
     return 0;
 }
 
-/* ---- a training ----------------------------------------------------------------------------- */
+/* ---- a training ------------------------------------------------------------------------- */
 
 static void trainer_release(struct trainer *t)
 {

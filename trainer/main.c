@@ -30,7 +30,7 @@ struct options {
     const char *arguments[2];
 };
 
-/* ---- commands ------------------------------------------------------------------------------- */
+/* ---- commands --------------------------------------------------------------------------- */
 
 static int fail(const struct nn_error *error)
 {
@@ -269,7 +269,7 @@ static int run_summary(const struct options *options)
     return summary(stdout, options->arguments[0], &error) == 0 ? 0 : fail(&error);
 }
 
-/* ---- the command line ----------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------- */
 
 enum command_bit { FIT = 1, EVALUATE = 2, PREDICT = 4, SUMMARY = 8 };
 

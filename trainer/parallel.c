@@ -132,7 +132,7 @@ void parallel_run(struct parallel *p, int n, void (*turn)(void *context, int i),
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* ---- how many CPUs there are ---------------------------------------------------------------- */
+/* ---- how many CPUs there are ------------------------------------------------------------ */
 
 static bool read_line(const char *path, char *line, int size)
 {

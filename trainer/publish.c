@@ -16,7 +16,7 @@
 
 enum { GOLDEN_ROWS = 4 };
 
-/* ---- golden samples ------------------------------------------------------------------------- */
+/* ---- golden samples --------------------------------------------------------------------- */
 
 /* Runs a graph as it stands: every operation after the other, nothing optimised, so that what
  * the samples expect does not come from the code that they are to check. values: [n_values],
@@ -93,7 +93,7 @@ static void free_values(const struct graph *g, struct nn_tensor *values)
     free(values);
 }
 
-/* ---- provenance ----------------------------------------------------------------------------- */
+/* ---- provenance ------------------------------------------------------------------------- */
 
 static void set_figure(json_t *object, const char *key, double value)
 {
@@ -165,7 +165,7 @@ static int write_history(const char *path, const struct fit_result *result,
     return 0;
 }
 
-/* ---- versions ------------------------------------------------------------------------------- */
+/* ---- versions --------------------------------------------------------------------------- */
 
 /* A version's folder is a number without leading zeros; 0: the name is none. */
 static int64_t version_of(const char *name)
@@ -228,7 +228,7 @@ static char *make_version(const char *directory, struct nn_error *error)
     }
 }
 
-/* ---- all of it ------------------------------------------------------------------------------ */
+/* ---- all of it -------------------------------------------------------------------------- */
 
 static int write_bundle(const struct publication *p, const char *path, struct nn_error *error)
 {

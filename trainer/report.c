@@ -7,7 +7,7 @@
 
 #include "trainer/apply.h"
 
-/* ---- figures -------------------------------------------------------------------------------- */
+/* ---- figures ---------------------------------------------------------------------------- */
 
 /* A probability that was rounded to 0 costs as much as the smallest one that is not. */
 static double log_loss(double probability)
@@ -164,7 +164,7 @@ void report_release(struct report *report)
     *report = (struct report){0};
 }
 
-/* ---- printing ------------------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------- */
 
 static int64_t support(const struct confusion *confusion, int class)
 {

@@ -53,7 +53,7 @@ static size_t row_bytes(const struct tape *t, int value)
     return value_bytes(type_of(t, value)) / (size_t)t->max_batch;
 }
 
-/* ---- schedules ------------------------------------------------------------------------------ */
+/* ---- schedules -------------------------------------------------------------------------- */
 
 static bool keeps_rows(const struct tape *t, const struct graph_node *node)
 {
@@ -97,7 +97,7 @@ static int schedule(struct tape *t, struct tape_schedule *s, int n, const int *n
     return 0;
 }
 
-/* ---- memory --------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------- */
 
 /* A view's output is its input's memory: there is nothing to run. */
 static int place_values(struct tape *t)
@@ -233,7 +233,7 @@ static int place_gradients(struct tape *t)
     return t->gradients ? 0 : -1;
 }
 
-/* ---- cutting a batch ------------------------------------------------------------------------ */
+/* ---- cutting a batch -------------------------------------------------------------------- */
 
 /* Halving keeps the shards of a usual batch equal in size. */
 static int count_shards(const struct tape *t, int64_t rows)
@@ -425,7 +425,7 @@ no_memory:
     return NULL;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------ */
+/* ---- the whole -------------------------------------------------------------------------- */
 
 static int differentiate(struct tape *t, struct nn_error *error)
 {
