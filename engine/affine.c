@@ -234,34 +234,42 @@ static bool all_are(const double *x, int64_t n, double value)
     return true;
 }
 
-/* The weights and bias with `a` after or before them. */
+/* The weights [outputs, channels, taps] and bias [outputs] with `a` after or before them; in
+ * the order in which the weights lie. */
 static void fold_weights(const struct linear *l, const struct affine *a, bool before,
-                         nn_real *weights, nn_real *bias)
+                         nn_real *weights, double *bias)
 {
     for (int64_t o = 0; o < l->outputs; o++) {
-        int64_t first = o / (l->outputs / l->groups) * l->channels, of_output = a->n > 1 ? o : 0;
-        double b = l->bias ? l->beta * l->bias[l->n_bias > 1 ? o : 0] : 0;
+        int64_t i = a->n > 1 ? o : 0;
+        bias[o] = l->bias ? l->beta * l->bias[l->n_bias > 1 ? o : 0] : 0;
         if (!before)
-            b = b * a->scale[of_output] + a->shift[of_output];
-        for (int64_t c = 0; c < l->channels; c++) {
-            int64_t i = !before ? of_output : a->n > 1 ? first + c : 0;
+            bias[o] = bias[o] * a->scale[i] + a->shift[i];
+    }
+
+    bool rows = l->output_stride > l->channel_stride;
+    int64_t outer = rows ? l->outputs : l->channels, inner = rows ? l->channels : l->outputs;
+    int64_t group = l->outputs / l->groups;
+    for (int64_t j = 0; j < outer; j++)
+        for (int64_t k = 0; k < inner; k++) {
+            int64_t o = rows ? j : k, c = rows ? k : j;
+            int64_t i = a->n == 1 ? 0 : before ? o / group * l->channels + c : o;
             int64_t at = o * l->output_stride + c * l->channel_stride;
+            double sum = 0;
             for (int64_t t = at; t < at + l->taps; t++) {
                 weights[t] = (nn_real)(l->weights[t] * a->scale[i]);
-                if (before)
-                    b += l->alpha * l->weights[t] * a->shift[i];
+                sum += l->weights[t];
             }
+            if (before)
+                bias[o] += l->alpha * sum * a->shift[i];
         }
-        bias[o] = (nn_real)b;
-    }
 }
 
 static int set_bias(struct passes *p, const struct linear *l, const nn_real *bias)
 {
-    bool needed = l->bias != NULL;
+    bool all_zero = true;
     for (int64_t o = 0; o < l->outputs; o++)
-        needed |= bias[o] != 0;
-    if (!needed)
+        all_zero &= bias[o] == 0;
+    if (!l->bias && all_zero)
         return 0;
     if (passes_is(l->node, "Gemm"))
         op_set_float(l->node->op, l->node->attributes, "beta", 1, NULL);
@@ -278,10 +286,13 @@ static int fold(struct passes *p, const struct linear *l, const struct affine *a
     p->budget -= (double)n;
     nn_real *weights = calloc((size_t)n + 1, sizeof *weights);
     nn_real *bias = calloc((size_t)l->outputs + 1, sizeof *bias);
+    double *sums = calloc((size_t)l->outputs + 1, sizeof *sums);
     int status = -1;
-    if (!weights || !bias)
+    if (!weights || !bias || !sums)
         goto done;
-    fold_weights(l, a, before, weights, bias);
+    fold_weights(l, a, before, weights, sums);
+    for (int64_t o = 0; o < l->outputs; o++)
+        bias[o] = (nn_real)sums[o];
     status = 0;
     if (!all_finite(weights, n) || !all_finite(bias, l->outputs))
         goto done;
@@ -295,6 +306,7 @@ static int fold(struct passes *p, const struct linear *l, const struct affine *a
 done:
     free(weights);
     free(bias);
+    free(sums);
     return status;
 }
 

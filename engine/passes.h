@@ -9,7 +9,7 @@
 
 /* What all passes together may spend, in elements and flops: seconds. A graph that would take
  * more is left as it is from there on. */
-#define PASSES_BUDGET 4e9
+#define PASSES_BUDGET 1e9
 
 struct passes {
     struct graph *g;
