@@ -17,6 +17,10 @@
 /* More is a model or a batch that nobody meant. */
 #define SESSION_MAX_BYTES ((size_t)8 << 30)
 
+/* Where a model that is not batched does not fit max_batch, smaller ones are tried from here
+ * on. */
+enum { SESSION_MOST_TRIED = 1024 };
+
 /* A tensor whose shape follows the batch. */
 struct follower {
     int value, axis;
@@ -82,33 +86,35 @@ static bool same_but_batch(const struct op_value *a, const struct op_value *b)
     return true;
 }
 
-/* Infers for the largest batch that the graph can take (a model that is not batched may be
- * unable to take max_batch), and finds out what depends on the batch. */
+/* Infers for the largest batch that can be run: max_batch, unless the model is not batched and
+ * its shapes do not fit that many. */
+static int infer_largest(struct nn_session *s, struct nn_error *error)
+{
+    struct nn_error failure = {""};
+    s->planned = s->max_batch;
+    while (graph_infer(&s->graph, s->planned, &failure) != 0) {
+        if (!s->model->unbatched || s->planned == 1)
+            return nn_fail(error, "%s", failure.text);
+        s->planned = s->planned > SESSION_MOST_TRIED ? SESSION_MOST_TRIED : s->planned - 1;
+        failure.text[0] = '\0';
+    }
+    return 0;
+}
+
+/* Infers at another batch, too, to find out what depends on it. */
 static int infer_types(struct nn_session *s, struct nn_error *error)
 {
     struct graph *g = &s->graph;
     struct op_value *other = calloc((size_t)g->n_values + 1, sizeof *other);
     s->followers = calloc((size_t)g->n_values + 1, sizeof *s->followers);
-    if (!other || !s->followers) {
-        free(other);
-        return nn_fail(error, "out of memory");
+    int status = other && s->followers ? 0 : nn_fail(error, "out of memory");
+    if (status == 0) {
+        s->follows = graph_infer(g, s->max_batch == 1009 ? 1013 : 1009, NULL) == 0;
+        for (int i = 0; i < g->n_values; i++)
+            other[i] = g->values[i].type;
+        status = infer_largest(s, error);
     }
-    s->follows = graph_infer(g, s->max_batch == 1009 ? 1013 : 1009, NULL) == 0;
-    for (int i = 0; i < g->n_values; i++)
-        other[i] = g->values[i].type;
-
-    struct nn_error failure = {""};
-    s->planned = s->max_batch;
-    while (graph_infer(g, s->planned, &failure) != 0)
-        if (s->model->unbatched && s->planned > 1) {
-            s->planned--;
-            failure.text[0] = '\0';
-        } else {
-            free(other);
-            return nn_fail(error, "%s", failure.text);
-        }
-
-    for (int i = 0; i < g->n_values && s->follows; i++) {
+    for (int i = 0; i < g->n_values && status == 0 && s->follows; i++) {
         if (!is_computed(&g->values[i]))
             continue;
         const struct op_value *type = &g->values[i].type;
@@ -117,7 +123,7 @@ static int infer_types(struct nn_session *s, struct nn_error *error)
             s->followers[s->n_followers++] = (struct follower){i, type->batch};
     }
     free(other);
-    return 0;
+    return status;
 }
 
 /* Inputs have room for max_batch rows, whether or not so many can be run. */

@@ -163,6 +163,20 @@ static void a_batch_that_does_not_fit_is_refused_with_the_reason(void **state)
     nn_model_close(model);
 }
 
+static void a_model_of_one_row_gets_room_for_any_number(void **state)
+{
+    (void)state;
+    struct nn_model *model = model_of("input x -1 4; integers r 2 = 1 4; node y = Reshape x r; "
+                                      "output y");
+    struct nn_session *session = session_of(model, 1000000);
+    assert_int_equal(nn_session_max_batch(session), 1000000);
+    memset(nn_session_input(session, 0), 0, 1000000 * 4 * sizeof(nn_real));
+    assert_int_equal(nn_session_run(session, 1, NULL), 0);
+    assert_int_equal(nn_session_run(session, 1000000, NULL), -1);
+    nn_session_free(session);
+    nn_model_close(model);
+}
+
 static void only_batches_with_room_are_run(void **state)
 {
     (void)state;
@@ -311,6 +325,7 @@ int main(void)
         cmocka_unit_test(a_row_does_not_depend_on_its_company),
         cmocka_unit_test(models_that_mix_rows_run_with_any_batch_that_fits),
         cmocka_unit_test(a_batch_that_does_not_fit_is_refused_with_the_reason),
+        cmocka_unit_test(a_model_of_one_row_gets_room_for_any_number),
         cmocka_unit_test(only_batches_with_room_are_run),
         cmocka_unit_test(reserve_makes_room_or_changes_nothing),
         cmocka_unit_test(threads_share_a_model_with_sessions_of_their_own),
