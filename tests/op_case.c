@@ -164,7 +164,7 @@ static int set_attributes(const struct op_case *row, const struct op *op, void *
 
 static int add_input(struct op_run *run, int i, int64_t batch, struct nn_error *error)
 {
-    char name[8];
+    char name[16];
     snprintf(name, sizeof name, "x%d", i);
     struct nn_tensor *t = &run->inputs[i];
     struct nn_shape declared;

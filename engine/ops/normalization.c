@@ -183,13 +183,14 @@ const struct op op_BatchNormalization = {
 
 /* Dropout -- zeroes elements at random (ONNX Dropout-13)
  *
- *     Y = X mask / (1 - ratio)     in training, else X     mask = uniform(i) >= ratio
+ *     Y = X mask / (1 - ratio)     in training, else X     mask[i] = uniform(i) >= ratio
  *
  * X, Y, mask [...]     ratio, training_mode: constant scalars, optional (0.5, false)
  * saved: the mask, a byte per element
  *
- * i counts from the first element of the whole batch, of which X may be a slice. With a
- * training_mode that is true outside the trainer, the numbers follow from the seed alone.
+ * i counts from the first element of the whole batch, of which X may be a slice. Two elements
+ * share a random number, half its bits each. With a training_mode that is true outside the
+ * trainer, the numbers follow from the seed alone.
  */
 struct dropout_attributes {
     int64_t seed;
@@ -272,10 +273,15 @@ static void dropout_forward(const struct op_call *call)
         begin = (uint64_t)(call->training->row * shape_product(&data->shape, 1,
                                                                data->shape.rank));
     double ratio = dropout_ratio(call);
-    nn_real factor = (nn_real)(1 / (1 - ratio));
+    uint64_t threshold = (uint64_t)(ratio * 0x1p32), bits = kernel_random(key, begin / 2);
+    /* Factors rather than branches, which nobody could predict. */
+    const nn_real factors[2] = {0, (nn_real)(1 / (1 - ratio))};
     for (int64_t i = 0; i < n; i++) {
-        bool kept = kernel_random_uniform(key, begin + (uint64_t)i) >= ratio;
-        y[i] = kept ? x[i] * factor : 0;
+        uint64_t element = begin + (uint64_t)i;
+        if (element % 2 == 0)
+            bits = kernel_random(key, element / 2);
+        uint8_t kept = (element % 2 ? bits >> 32 : bits & UINT32_MAX) >= threshold;
+        y[i] = x[i] * factors[kept];
         if (mask)
             mask[i] = kept;
         if (saved)
@@ -385,5 +391,5 @@ void gradient_Dropout(const struct op_call *call)
     const uint8_t *mask = call->saved;
     nn_real factor = (nn_real)(1 / (1 - dropout_ratio(call)));
     for (int64_t i = 0; i < n; i++)
-        dx[i] += mask[i] ? dy[i] * factor : 0;
+        dx[i] += dy[i] * (factor * (nn_real)mask[i]);
 }
