@@ -13,7 +13,7 @@
 #include "server/json_scan.h"
 #include "server/number.h"
 
-enum { OK = 0, BAD_REQUEST = 400, TOO_LARGE = 413, NO_MEMORY = 500 };
+enum { OK = 0, BAD_REQUEST = 400, NO_MEMORY = 500 };
 
 static const char INSTANCES[] = "instances", INPUTS[] = "inputs";
 
@@ -145,7 +145,7 @@ static void *next_row(struct reader *r, struct column *c)
         return NULL;
     }
     if (c->fixed == 0 && c->n == r->max_rows) {
-        fail(r, TOO_LARGE, "more than %lld instances, which is the limit",
+        fail(r, BAD_REQUEST, "more than %lld instances, which is the limit",
              (long long)r->max_rows);
         return NULL;
     }

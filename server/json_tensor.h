@@ -30,7 +30,7 @@ struct json_rows {
  * capacity 0); when more rows come, they move to memory of their own (owned). An input with a
  * fixed first dimension takes exactly that many rows.
  *
- * Returns 0, or the HTTP status: 400, 413 (more than max_rows instances), 500 (no memory). The
+ * Returns 0, or the HTTP status: 400 (also more than max_rows instances), 500 (no memory). The
  * error says where: "instances[2][0][5]: expected a number, got a string (byte 134)"; bytes
  * count from 0. A body that is not JSON is told so before anything else. On failure nothing is
  * owned. */
