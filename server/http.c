@@ -6,6 +6,9 @@
  *   waits until its body was read and dropped, and every answer is given on the final call.
  * - The library decodes %00 and %2e in place: the unescape callback leaves paths alone.
  * - The timeout is one of inactivity only, and does not run while a connection is suspended.
+ * - Suspending and resuming costs four system calls. A handler that answers nothing on the
+ *   final call is called again by the next MHD_run(): that is how a request waits for the
+ *   batch of its own turn.
  * - In external epoll mode nothing that another thread does wakes the daemon: all calls come
  *   from the loop's thread.
  */
@@ -31,7 +34,7 @@ struct http_daemon {
     struct http_application application;
     struct MHD_Daemon *library;
     int descriptor;
-    struct http_request *waiting;       /* suspended */
+    struct http_request *suspended;
     struct http_request *free;          /* linked by next */
     int n_free;
     atomic_int n_connections;
@@ -270,6 +273,36 @@ static enum MHD_Result take_body(struct http_request *r, const char *data, size_
     return r->received > HTTP_DROPPED_BODY ? MHD_NO : MHD_YES;
 }
 
+static void suspend(struct http_request *r)
+{
+    struct http_daemon *d = r->daemon;
+    MHD_suspend_connection(r->connection);
+    r->suspended = true;
+    r->previous = NULL;
+    r->next = d->suspended;
+    if (r->next)
+        r->next->previous = r;
+    d->suspended = r;
+}
+
+static void resume(struct http_request *r)
+{
+    if (r->previous)
+        r->previous->next = r->next;
+    else
+        r->daemon->suspended = r->next;
+    if (r->next)
+        r->next->previous = r->previous;
+    r->suspended = false;
+    MHD_resume_connection(r->connection);
+}
+
+static void end(struct http_request *r, bool sent)
+{
+    r->daemon->application.finished(r, sent);
+    request_free(r);
+}
+
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *data,
                               size_t *size, void **state)
@@ -285,20 +318,17 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         *size = 0;
         return result;
     }
-    if (r->waiting)             /* called again although suspended: does not happen */
+    if (r->waiting)
         return MHD_YES;
     if (!r->status) {
-        r->status = d->application.answer(r);
-        if (r->status == HTTP_PENDING) {
-            MHD_suspend_connection(connection);
+        int status = d->application.answer(r);
+        if (status == HTTP_PENDING || status == HTTP_SUSPENDED) {
             r->waiting = true;
-            r->previous = NULL;
-            r->next = d->waiting;
-            if (r->next)
-                r->next->previous = r;
-            d->waiting = r;
+            if (status == HTTP_SUSPENDED)
+                suspend(r);
             return MHD_YES;
         }
+        r->status = status;
     }
     return send_answer(r);
 }
@@ -307,25 +337,23 @@ void http_finish(struct http_request *r, int status)
 {
     r->status = status;
     r->waiting = false;
-    if (r->previous)
-        r->previous->next = r->next;
-    else
-        r->daemon->waiting = r->next;
-    if (r->next)
-        r->next->previous = r->previous;
-    MHD_resume_connection(r->connection);
+    if (r->suspended)
+        resume(r);
+    else if (!r->connection)
+        end(r, false);
 }
 
+/* A request that waits is still in somebody's hands: then http_finish() ends it. */
 static void completed(void *cls, struct MHD_Connection *connection, void **state,
                       enum MHD_RequestTerminationCode code)
 {
     struct http_request *r = *state;
     (void)cls, (void)connection;
-    if (!r)
-        return;
     *state = NULL;
-    r->daemon->application.finished(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
-    request_free(r);
+    if (r && r->waiting)
+        r->connection = NULL;
+    else if (r)
+        end(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
 
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **state,
@@ -385,9 +413,9 @@ struct http_daemon *http_open(const struct http_application *application, struct
 void http_close(struct http_daemon *d)
 {
     /* The library aborts when it is stopped with a suspended connection. */
-    if (d->waiting) {
-        while (d->waiting)
-            http_finish(d->waiting, http_error(d->waiting, 503, "the server is stopping"));
+    if (d->suspended) {
+        while (d->suspended)
+            http_finish(d->suspended, http_error(d->suspended, 503, "the server is stopping"));
         MHD_run(d->library);
     }
     MHD_stop_daemon(d->library);

@@ -17,7 +17,9 @@
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OTHER };
 
 enum {
-    HTTP_PENDING = 0,           /* instead of a status: http_finish() will be called */
+    /* Instead of a status, when http_finish() will be called: */
+    HTTP_PENDING = 0,           /* before the next http_run(), which costs nothing */
+    HTTP_SUSPENDED = -1,        /* at any time, by the daemon's thread */
     HTTP_ID_SIZE = 64,
     HTTP_DROPPED_BODY = 64 << 20,       /* bytes of a refused body that are read and dropped
                                          * so that its connection can go on */
@@ -48,9 +50,9 @@ struct http_request {
     /* http.c's */
     struct http_daemon *daemon;
     struct MHD_Connection *connection;
-    struct http_request *previous, *next;       /* of those that wait */
+    struct http_request *previous, *next;       /* of those that are suspended */
     uint64_t received;          /* bytes of body */
-    bool waiting, closes;
+    bool waiting, suspended, closes;
 
     struct http_request *mail;  /* the next in a loop's mailbox */
 };
@@ -62,7 +64,7 @@ struct http_application {
      * body is dropped, and then the request is answered with it. */
     int (*begin)(struct http_request *request);
 
-    /* The request is complete. Returns its status or HTTP_PENDING. */
+    /* The request is complete. Returns its status, HTTP_PENDING or HTTP_SUSPENDED. */
     int (*answer)(struct http_request *request);
 
     /* Its answer was sent, or its client is gone (then not `sent`). Its memory is reused. */
@@ -92,7 +94,7 @@ int http_timeout(struct http_daemon *daemon);           /* milliseconds; -1: non
 /* Reads, calls the handlers, writes; never blocks. */
 void http_run(struct http_daemon *daemon);
 
-/* Ends the waiting of a request that answered HTTP_PENDING; the next http_run() sends it. */
+/* Ends the waiting of a request; the next http_run() sends its answer. */
 void http_finish(struct http_request *request, int status);
 
 int http_n_connections(const struct http_daemon *daemon);       /* any thread */

@@ -116,5 +116,5 @@ int api_reload(struct http_request *r)
         free(p);
         return status;
     }
-    return HTTP_PENDING;
+    return HTTP_SUSPENDED;
 }
