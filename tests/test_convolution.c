@@ -39,6 +39,72 @@ static double definition(const struct op_run *run, const struct geometry *g, int
     return sum;
 }
 
+/* The element of x [channels, height, width] under tap `row` of columns at output `at`, or NULL
+ * where it lies in the padding. */
+static nn_real *element_of(const struct kernel_window *w, nn_real *x, int64_t row, int64_t at)
+{
+    int64_t c = row / (w->kernel_h * w->kernel_w);
+    int64_t iy = at / w->out_w * w->stride_h + row / w->kernel_w % w->kernel_h * w->dilation_h -
+                 w->pad_top;
+    int64_t ix = at % w->out_w * w->stride_w + row % w->kernel_w * w->dilation_w - w->pad_left;
+    bool inside = iy >= 0 && iy < w->height && ix >= 0 && ix < w->width;
+    return inside ? &x[(c * w->height + iy) * w->width + ix] : NULL;
+}
+
+static struct kernel_window random_window(uint64_t seed)
+{
+    int64_t d[13];
+    for (int i = 0; i < 13; i++)
+        d[i] = (int64_t)(kernel_random(seed, (uint64_t)i) >> 40);
+    struct kernel_window w = {
+        .channels = 1 + d[0] % 2, .height = 1 + d[1] % 6, .width = 1 + d[2] % 12,
+        .kernel_h = 1 + d[3] % 4, .kernel_w = 1 + d[4] % 5,
+        .stride_h = 1 + d[5] % 2, .stride_w = 1 + d[6] % 2,
+        .dilation_h = 1 + d[7] % 3, .dilation_w = 1 + d[8] % 3,
+        .pad_top = d[9] % 12 - 4, .pad_left = d[10] % 16 - 4,
+        .out_h = 1 + d[11] % 6, .out_w = 1 + d[12] % 12,
+    };
+    if (seed % 2)
+        w.out_w = w.width;
+    w.column_stride = seed % 3 ? w.out_h * w.out_w + 3 : 0;
+    return w;
+}
+
+/* Wherever the window stands, also wholly outside, and with more outputs than any padding
+ * would give. All numbers are small integers: sums are exact. */
+static void kernels_follow_the_window_anywhere(void **state)
+{
+    (void)state;
+    enum { X = 2 * 6 * 12, ROWS = 2 * 4 * 5, POSITIONS = 6 * 12 + 3 };
+    static nn_real x[X], dx[X], dx_expected[X], columns[ROWS * POSITIONS];
+    for (uint64_t seed = 0; seed < 3000; seed++) {
+        struct kernel_window w = random_window(seed);
+        int64_t rows = w.channels * w.kernel_h * w.kernel_w, positions = w.out_h * w.out_w;
+        int64_t stride = w.column_stride ? w.column_stride : positions;
+        for (int i = 0; i < X; i++) {
+            x[i] = (nn_real)(i % 17 + 1);
+            dx[i] = dx_expected[i] = 5;
+        }
+        for (int i = 0; i < ROWS * POSITIONS; i++)
+            columns[i] = -1;
+        kernel_im2col(&w, x, columns);
+        for (int64_t row = 0; row < rows; row++) {
+            for (int64_t at = 0; at < positions; at++) {
+                const nn_real *from = element_of(&w, x, row, at);
+                nn_real *got = &columns[row * stride + at];
+                assert_true(*got == (from ? *from : 0));
+                *got = (nn_real)((row * 7 + at) % 13);
+                if (from)
+                    dx_expected[from - x] += *got;
+            }
+            for (int64_t at = positions; at < stride; at++)
+                assert_true(columns[row * stride + at] == -1);
+        }
+        kernel_col2im(&w, columns, dx);
+        assert_memory_equal(dx, dx_expected, sizeof dx);
+    }
+}
+
 static const struct {
     struct geometry geometry;
     const char *inputs[CASE_INPUTS], *attributes;
@@ -208,6 +274,7 @@ static void bytes_are_pooled_and_indices_count_the_whole_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_follow_the_window_anywhere),
         cmocka_unit_test(convolution_is_that_of_its_definition),
         cmocka_unit_test(gradients_of_large_convolutions_are_adjoint),
         cmocka_unit_test(an_epilogue_is_the_activation_after_the_bias),

@@ -174,35 +174,53 @@ static void max_halves(const struct kernel_window *k, const nn_real *x, nn_real 
     }
 }
 
+/* Indices: element `best` of a plane, counted from the first element of all planes. */
+static int64_t max_index(const struct kernel_window *k, bool down_columns, int64_t plane,
+                         int64_t best)
+{
+    if (down_columns)
+        best = best / k->width + best % k->width * k->height;
+    return plane * k->height * k->width + best;
+}
+
+#define DEFINE_MAX_PLANE(name, type, largest)                                                  \
+    static void name(const struct kernel_window *k, int64_t plane, bool down_columns,          \
+                     const type *x, type *y, int64_t *indices)                                 \
+    {                                                                                          \
+        for (int64_t oy = 0; oy < k->out_h; oy++) {                                            \
+            struct span rows = rows_of(k, oy);                                                 \
+            for (int64_t ox = 0; ox < k->out_w; ox++) {                                        \
+                int64_t best = largest(k, x, rows, columns_of(k, ox));                         \
+                *y++ = x[best];                                                                \
+                if (indices)                                                                   \
+                    *indices++ = max_index(k, down_columns, plane, best);                      \
+            }                                                                                  \
+        }                                                                                      \
+    }
+DEFINE_MAX_PLANE(max_plane_real, nn_real, largest_real)
+DEFINE_MAX_PLANE(max_plane_uint8, uint8_t, largest_uint8)
+
 static void max_pool_forward(const struct op_call *call)
 {
     struct kernel_window k = pool_window(call);
     const struct pool_attributes *a = call->attributes;
-    bool real = call->inputs[0]->datatype == NN_FP32;
+    const void *x = call->inputs[0]->data;
+    void *y = call->outputs[0]->data;
     int64_t *indices = call->n_outputs > 1 && call->outputs[1] ? call->outputs[1]->data : NULL;
     int64_t plane = k.height * k.width, positions = k.out_h * k.out_w;
+    bool real = call->inputs[0]->datatype == NN_FP32;
+    bool halves = real && !indices && pool_halves(&k);
 
     for (int64_t p = 0; p < pool_planes(call); p++) {
-        const nn_real *x = (const nn_real *)call->inputs[0]->data + (real ? p * plane : 0);
-        const uint8_t *bytes = (const uint8_t *)call->inputs[0]->data + (real ? 0 : p * plane);
-        if (real && !indices && pool_halves(&k)) {
-            max_halves(&k, x, (nn_real *)call->outputs[0]->data + p * positions);
-            continue;
-        }
-        for (int64_t i = 0; i < positions; i++) {
-            struct span rows = rows_of(&k, i / k.out_w), columns = columns_of(&k, i % k.out_w);
-            int64_t best = real ? largest_real(&k, x, rows, columns)
-                                : largest_uint8(&k, bytes, rows, columns);
-            if (real)
-                ((nn_real *)call->outputs[0]->data)[p * positions + i] = x[best];
-            else
-                ((uint8_t *)call->outputs[0]->data)[p * positions + i] = bytes[best];
-            if (indices && a->storage_order)
-                indices[p * positions + i] =
-                    p * plane + best / k.width + best % k.width * k.height;
-            else if (indices)
-                indices[p * positions + i] = p * plane + best;
-        }
+        int64_t *index = indices ? indices + p * positions : NULL;
+        if (halves)
+            max_halves(&k, (const nn_real *)x + p * plane, (nn_real *)y + p * positions);
+        else if (real)
+            max_plane_real(&k, p, a->storage_order, (const nn_real *)x + p * plane,
+                           (nn_real *)y + p * positions, index);
+        else
+            max_plane_uint8(&k, p, a->storage_order, (const uint8_t *)x + p * plane,
+                            (uint8_t *)y + p * positions, index);
     }
 }
 
@@ -365,12 +383,15 @@ void gradient_MaxPool(const struct op_call *call)
     bool halves = pool_halves(&k);
     for (int64_t p = 0; p < pool_planes(call); p++, x += plane, dx += plane, y += positions,
                  dy += positions) {
-        if (halves)
+        if (halves) {
             max_halves_gradient(&k, x, y, dy, dx);
-        else
-            for (int64_t i = 0; i < positions; i++)
-                dx[largest_real(&k, x, rows_of(&k, i / k.out_w), columns_of(&k, i % k.out_w))]
-                    += dy[i];
+            continue;
+        }
+        for (int64_t oy = 0; oy < k.out_h; oy++) {
+            struct span rows = rows_of(&k, oy);
+            for (int64_t ox = 0; ox < k.out_w; ox++)
+                dx[largest_real(&k, x, rows, columns_of(&k, ox))] += dy[oy * k.out_w + ox];
+        }
     }
 }
 
