@@ -288,8 +288,10 @@ void gradient_Relu(const struct op_call *call)
     const nn_real *y = call->outputs[0]->data, *dy = call->d_outputs[0]->data;
     nn_real *restrict dx = call->d_inputs[0]->data;
     int64_t n = shape_elements(&call->outputs[0]->shape);
-    for (int64_t i = 0; i < n; i++)
-        dx[i] += y[i] > 0 ? dy[i] : 0;
+    for (int64_t i = 0; i < n; i++) {
+        nn_real d = dy[i];      /* read in any case: a loop without a branch becomes vectors */
+        dx[i] += y[i] > 0 ? d : 0;
+    }
 }
 
 /* gradient: dX = dY where X >= 0, alpha dY elsewhere */

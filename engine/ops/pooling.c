@@ -160,17 +160,21 @@ static int max_pool_infer(struct op_inference *inference, struct nn_error *error
 DEFINE_LARGEST(largest_real, nn_real)
 DEFINE_LARGEST(largest_uint8, uint8_t)
 
-static void max_halves(const struct kernel_window *k, const nn_real *x, nn_real *y)
+/* Two choices without a branch, which compilers make vectors of; a or b is not a number: so is
+ * the larger. */
+static inline nn_real larger(nn_real a, nn_real b)
 {
-    for (int64_t oy = 0; oy < k->out_h; oy++) {
+    nn_real larger_or_b = a > b ? a : b;
+    return a == a ? larger_or_b : a;
+}
+
+static void max_halves(const struct kernel_window *k, const nn_real *restrict x,
+                       nn_real *restrict y)
+{
+    for (int64_t oy = 0; oy < k->out_h; oy++, y += k->out_w) {
         const nn_real *a = x + 2 * oy * k->width, *b = a + k->width;
-        for (int64_t ox = 0; ox < k->out_w; ox++) {
-            nn_real best = a[2 * ox];
-            best = best > a[2 * ox + 1] || best != best ? best : a[2 * ox + 1];
-            best = best > b[2 * ox] || best != best ? best : b[2 * ox];
-            best = best > b[2 * ox + 1] || best != best ? best : b[2 * ox + 1];
-            *y++ = best;
-        }
+        for (int64_t ox = 0; ox < k->out_w; ox++)
+            y[ox] = larger(larger(a[2 * ox], a[2 * ox + 1]), larger(b[2 * ox], b[2 * ox + 1]));
     }
 }
 
