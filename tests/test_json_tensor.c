@@ -236,9 +236,9 @@ static void every_wrong_body_is_refused_with_its_reason(void **state)
          "instances[0]: expected 6 numbers, got more (byte 26)"},
 
         /* how many */
-        {NUMBER, "{\"instances\":[1,2,3,4,5]}", 413,
+        {NUMBER, "{\"instances\":[1,2,3,4,5]}", 400,
          "instances[4]: more than 4 instances, which is the limit (byte 22)"},
-        {NUMBER, "{\"inputs\":{\"x\":[1,2,3,4,5]}}", 413,
+        {NUMBER, "{\"inputs\":{\"x\":[1,2,3,4,5]}}", 400,
          "inputs.x[4]: more than 4 instances, which is the limit (byte 24)"},
         {FIXED, "{\"instances\":[[1,2]]}", 400,
          "instances: the input \"x\" takes exactly 2 rows, got 1 (byte 20)"},

@@ -386,7 +386,7 @@ static int write_constants(struct draft *draft, const struct graph *g, struct nn
         if (!used[i] || value->is_input || value->producer >= 0)
             continue;
         if (has_prefix(value->name, GOLDEN))
-            result = nn_fail(error, "constant \"%s\": names that begin with \"%s\" are reserved",
+            result = nn_fail(error, "constant \"%s\": names in \"%s\" are reserved",
                              value->name, GOLDEN);
         add_tensor(draft, value->name,
                    &(struct nn_tensor){value->type.datatype, value->type.shape,

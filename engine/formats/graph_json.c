@@ -53,8 +53,8 @@ static int read_ints(const struct op *op, void *attributes, const char *key,
 {
     int64_t values[OP_MAX_INTS];
     if (json_array_size(array) > OP_MAX_INTS)
-        return nn_fail(error, "attribute \"%s\" has %zu integers, at most %d are supported", key,
-                       json_array_size(array), OP_MAX_INTS);
+        return nn_fail(error, "attribute \"%s\" has %zu integers, at most %d are supported",
+                       key, json_array_size(array), OP_MAX_INTS);
     int n = (int)json_array_size(array);
     for (int i = 0; i < n; i++) {
         const json_t *element = json_array_get(array, (size_t)i);
@@ -92,8 +92,10 @@ static int read_attributes(const struct op *op, void *attributes, const json_t *
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
+    {
         if (read_attribute(op, attributes, key, value, error) != 0)
             return -1;
+    }
     for (const struct op_attribute *row = op->attributes; row && row->name; row++)
         if (row->required && !json_object_get(object, row->name))
             return nn_fail(error, "attribute \"%s\" is missing", row->name);
@@ -237,13 +239,17 @@ static int read_graph(struct graph *g, const json_t *document,
     size_t i;
     json_t *value;
     json_array_foreach((json_t *)inputs, i, value)
+    {
         if (read_input(g, value, error) != 0)
             return nn_fail_in(error, "inputs[%zu]", i);
+    }
     if (read_nodes(g, nodes, constants, error) != 0)
         return -1;
     json_array_foreach((json_t *)outputs, i, value)
+    {
         if (read_output(g, value, error) != 0)
             return nn_fail_in(error, "outputs[%zu]", i);
+    }
     return 0;
 }
 
@@ -402,7 +408,8 @@ char *graph_json_write(const struct graph *g, struct nn_error *error)
                                  "outputs", write_names(g, g->outputs, g->n_outputs));
     char *text = NULL;
     if (result == 0 && document)
-        text = json_dumps(document, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits));
+        text = json_dumps(document,
+                          JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits));
     if (!text)
         nn_fail(error, "the graph has a name that is not UTF-8, an attribute that is not "
                        "finite, or there is no memory to write it");

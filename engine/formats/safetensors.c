@@ -231,7 +231,8 @@ static int check_tiling(const struct extent *extents, int n, int64_t size,
     int64_t end = 0;
     for (int i = 0; i < n; i++) {
         if (extents[i].begin != end)
-            return nn_fail(error, "tensor \"%s\": begins at %lld, the one before it ends at %lld",
+            return nn_fail(error,
+                           "tensor \"%s\": begins at %lld, the one before it ends at %lld",
                            extents[i].entry->name, (long long)extents[i].begin,
                            (long long)end);
         end = extents[i].end;

@@ -1,0 +1,278 @@
+#include "server/json_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/number.h"
+
+/* failing */
+
+static void print_place(const struct json_reader *r, char *out, size_t size)
+{
+    size_t n = 0;
+    const char *name = r->column ? r->column->port->name : NULL;
+    n += (size_t)snprintf(out, size, "%s", r->by_column ? "inputs" : "instances");
+    if (r->by_column && name && n < size)
+        n += (size_t)snprintf(out + n, size - n, ".%s", name);
+    if (r->row >= 0 && n < size)
+        n += (size_t)snprintf(out + n, size - n, "[%lld]", (long long)r->row);
+    if (!r->by_column && name && r->n_columns > 1 && n < size)
+        n += (size_t)snprintf(out + n, size - n, ".%s", name);
+    for (int i = 0; i < r->depth && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "[%lld]", (long long)r->index[i]);
+}
+
+int json_reader_fail(struct json_reader *r, int status, const char *format, ...)
+{
+    char place[256], reason[224];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    print_place(r, place, sizeof place);
+    if (r->status == 0)
+        r->status = status;
+    json_scan_space(&r->scan);
+    return nn_fail(r->error, "%s: %s (byte %td)", place, reason, r->scan.p - r->scan.begin);
+}
+
+int json_reader_fail_syntax(struct json_reader *r, const char *expected)
+{
+    if (r->status == 0)
+        r->status = JSON_BAD_REQUEST;
+    return expected ? json_scan_fail(&r->scan, expected, r->error) : -1;
+}
+
+const char *json_reader_next(struct json_reader *r)
+{
+    return json_scan_kind(json_scan_peek(&r->scan));
+}
+
+/* memory */
+
+static size_t column_bytes(const struct json_column *c, int64_t capacity)
+{
+    size_t bytes;
+    int64_t n = c->fixed ? c->fixed : capacity;
+    if (__builtin_mul_overflow(c->row_bytes, (size_t)n, &bytes))
+        return 0;
+    return bytes;
+}
+
+/* Moves all rows to memory of their own, twice as many as there were. */
+static int grow(struct json_reader *r)
+{
+    enum { ALIGNMENT = 64 };
+    struct json_rows *rows = r->rows;
+    int64_t capacity = rows->capacity > 0 ? 2 * rows->capacity : 1;
+    void *data[JSON_TENSOR_MAX_PORTS] = {NULL};
+    for (int i = 0; i < r->n_columns; i++) {
+        struct json_column *c = &r->columns[i];
+        size_t bytes = column_bytes(c, capacity);
+        if (bytes == 0 || posix_memalign(&data[i], ALIGNMENT, bytes) != 0) {
+            while (i-- > 0)
+                free(data[i]);
+            return json_reader_fail(r, JSON_NO_MEMORY, "no memory for %lld rows",
+                                    (long long)capacity);
+        }
+        if (c->n > 0)
+            memcpy(data[i], rows->data[i], c->row_bytes * (size_t)c->n);
+    }
+    for (int i = 0; i < r->n_columns; i++) {
+        if (rows->owned)
+            free(rows->data[i]);
+        rows->data[i] = data[i];
+    }
+    rows->owned = true;
+    rows->capacity = capacity;
+    return 0;
+}
+
+/* The place of the next row of a column, or NULL. */
+static void *next_row(struct json_reader *r, struct json_column *c)
+{
+    struct json_rows *rows = r->rows;
+    if (c->fixed > 0 && c->n == c->fixed) {
+        json_reader_fail(r, JSON_BAD_REQUEST,
+                         "the input \"%s\" takes exactly %lld rows, got more", c->port->name,
+                         (long long)c->fixed);
+        return NULL;
+    }
+    if (c->fixed == 0 && c->n == r->max_rows) {
+        json_reader_fail(r, JSON_BAD_REQUEST, "more than %lld instances, which is the limit",
+                         (long long)r->max_rows);
+        return NULL;
+    }
+    bool full = rows->capacity == 0 || (c->fixed == 0 && c->n == rows->capacity);
+    if (full && grow(r) != 0)
+        return NULL;
+    return (char *)rows->data[c - r->columns] + c->row_bytes * (size_t)c->n;
+}
+
+/* elements */
+
+static const struct integer_range {
+    int64_t min, max;
+} integer_ranges[] = {
+    [NN_INT64] = {INT64_MIN, INT64_MAX},
+    [NN_INT32] = {INT32_MIN, INT32_MAX},
+    [NN_UINT8] = {0, UINT8_MAX},
+    [NN_BOOL] = {0, 1},
+};
+
+/* Says why the number that comes next was not taken. */
+static int fail_number(struct json_reader *r, enum number_verdict verdict)
+{
+    const char *p = r->scan.p, *end = p;
+    enum nn_datatype datatype = r->column->port->datatype;
+    if (verdict == NUMBER_INVALID || !number_skip(&end, r->scan.end))
+        return json_reader_fail(r, JSON_BAD_REQUEST, "expected a %s, got %s",
+                                datatype == NN_BOOL ? "boolean" : "number",
+                                json_reader_next(r));
+    int shown = end - p > 40 ? 40 : (int)(end - p);
+    const char *rest = shown < end - p ? "..." : "";
+    if (verdict == NUMBER_FRACTION)
+        return json_reader_fail(r, JSON_BAD_REQUEST, "expected a whole number (%s), got %.*s%s",
+                                nn_datatype_name(datatype), shown, p, rest);
+    return json_reader_fail(r, JSON_BAD_REQUEST, "%.*s%s is outside the range of %s", shown, p,
+                            rest, nn_datatype_name(datatype));
+}
+
+static int read_integer(struct json_reader *r, void *out)
+{
+    enum nn_datatype datatype = r->column->port->datatype;
+    char c = json_scan_peek(&r->scan);
+    int64_t value;
+    if (datatype == NN_BOOL && (c == 't' || c == 'f')) {
+        if (json_scan_literal(&r->scan, c == 't' ? "true" : "false", r->error) != 0)
+            return json_reader_fail_syntax(r, NULL);
+        value = c == 't';
+    } else {
+        const struct integer_range *range = &integer_ranges[datatype];
+        enum number_verdict verdict =
+            number_read_integer(&r->scan.p, r->scan.end, range->min, range->max, &value);
+        if (verdict != NUMBER_OK)
+            return fail_number(r, verdict);
+    }
+    if (datatype == NN_INT64)
+        memcpy(out, &value, sizeof value);
+    else if (datatype == NN_INT32)
+        memcpy(out, &(int32_t){(int32_t)value}, sizeof(int32_t));
+    else
+        *(uint8_t *)out = (uint8_t)value;
+    return 0;
+}
+
+static int read_float(struct json_reader *r, void *out)
+{
+    json_scan_space(&r->scan);
+    enum number_verdict verdict = number_read_float(&r->scan.p, r->scan.end, out);
+    return verdict == NUMBER_OK ? 0 : fail_number(r, verdict);
+}
+
+static int read_element(struct json_reader *r, void *out)
+{
+    return r->column->port->datatype == NN_FP32 ? read_float(r, out) : read_integer(r, out);
+}
+
+/* Says that the list being read, behind its '[', should have had n elements, when it goes on or
+ * ends at its element `got`. */
+static int fail_length(struct json_reader *r, int64_t n, const char *what, int64_t got)
+{
+    char next = json_scan_peek(&r->scan);
+    r->depth--;
+    if (next == ',')
+        return json_reader_fail(r, JSON_BAD_REQUEST, "expected %lld %s, got more", (long long)n,
+                                what);
+    if (next == ']')
+        return json_reader_fail(r, JSON_BAD_REQUEST, "expected %lld %s, got %lld", (long long)n,
+                                what, (long long)got);
+    return json_reader_fail_syntax(r, "',' or ']'");
+}
+
+/* Reads exactly n elements and the ']' behind them. */
+static int read_list(struct json_reader *r, int64_t n, char *out)
+{
+    size_t size = nn_datatype_size(r->column->port->datatype);
+    bool real = r->column->port->datatype == NN_FP32;
+    int64_t *i = &r->index[r->depth++];
+    for (*i = 0; *i < n; ++*i, out += size) {
+        if (*i > 0 && !json_scan_take(&r->scan, ','))
+            return fail_length(r, n, "numbers", *i);
+        if (*i == 0 && json_scan_peek(&r->scan) == ']')
+            return fail_length(r, n, "numbers", 0);
+        if ((real ? read_float(r, out) : read_integer(r, out)) != 0)
+            return -1;
+    }
+    if (!json_scan_take(&r->scan, ']'))
+        return fail_length(r, n, "numbers", n);
+    r->depth--;
+    return 0;
+}
+
+/* rows */
+
+int json_reader_open(struct json_reader *r)
+{
+    if (json_scan_take(&r->scan, '['))
+        return 0;
+    return json_reader_fail(r, JSON_BAD_REQUEST, "expected an array, got %s",
+                            json_reader_next(r));
+}
+
+/* Reads a row of rank >= 2 in its own nesting, whose first '[' was taken already. Levels above
+ * the last are open brackets; the last one is read as a list. */
+static int read_nested(struct json_reader *r, char *out)
+{
+    const struct json_column *c = r->column;
+    const int last = c->rank - 1;
+    const int64_t inner = c->dims[last];
+    const size_t bytes = nn_datatype_size(c->port->datatype) * (size_t)inner;
+    r->index[0] = 0;
+    r->depth = 1;
+    for (;;) {
+        while (r->depth < last) {
+            if (json_reader_open(r) != 0)
+                return -1;
+            r->index[r->depth++] = 0;
+        }
+        if (json_reader_open(r) != 0 || read_list(r, inner, out) != 0)
+            return -1;
+        out += bytes;
+
+        /* On to the next element; close the brackets that are complete. */
+        for (;;) {
+            int64_t n = c->dims[r->depth - 1];
+            int64_t done = ++r->index[r->depth - 1];
+            if (done < n && json_scan_take(&r->scan, ','))
+                break;
+            if (done < n || !json_scan_take(&r->scan, ']'))
+                return fail_length(r, n, "elements", done);
+            if (--r->depth == 0)
+                return 0;
+        }
+    }
+}
+
+int json_reader_row(struct json_reader *r, struct json_column *c)
+{
+    r->column = c;
+    r->depth = 0;
+    char *out = next_row(r, c);
+    if (!out)
+        return -1;
+
+    int result;
+    if (c->rank == 0 && json_scan_peek(&r->scan) != '[')
+        result = read_element(r, out);
+    else if (json_reader_open(r) != 0)
+        return -1;
+    else if (c->rank > 1 && json_scan_peek(&r->scan) == '[')
+        result = read_nested(r, out);
+    else
+        result = read_list(r, c->elements, out);
+    if (result == 0)
+        c->n++;
+    return result;
+}

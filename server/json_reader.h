@@ -1,0 +1,59 @@
+/*
+ * What reading a body is made of, inside json_tensor.h: where the reader is, how it fails, and
+ * one row of one input.
+ */
+#ifndef SERVER_JSON_READER_H
+#define SERVER_JSON_READER_H
+
+#include "server/json_scan.h"
+#include "server/json_tensor.h"
+
+enum { JSON_BAD_REQUEST = 400, JSON_NO_MEMORY = 500 };
+
+/* An input, as rows of it are read. */
+struct json_column {
+    const struct nn_port *port;
+    int rank;                   /* of a row */
+    const int64_t *dims;
+    int64_t elements;           /* of a row */
+    size_t row_bytes;
+    int64_t fixed;              /* exactly so many rows; 0: as many as there are instances */
+    int64_t n;                  /* rows that were read */
+};
+
+struct json_reader {
+    struct json_scan scan;
+    struct json_rows *rows;
+    struct nn_error *error;
+    int64_t max_rows;
+    int status;                 /* of the first failure; 0: none */
+    int n_columns;
+    struct json_column columns[JSON_TENSOR_MAX_PORTS];
+
+    /* Where we are, for messages. */
+    bool by_column;             /* inputs.<name>[row] instead of instances[row] */
+    int64_t row;                /* -1: not in a row yet */
+    const struct json_column *column;   /* NULL: not in one yet */
+    int depth;                  /* of index, inside the row */
+    int64_t index[NN_MAX_RANK];
+};
+
+/* Describes a failure: its place in words, the reason, and the position of what comes next.
+ * Returns -1. */
+int json_reader_fail(struct json_reader *r, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What comes next is not JSON, or not what has to come there; NULL: the scanner has said so.
+ * Returns -1. */
+int json_reader_fail_syntax(struct json_reader *r, const char *expected);
+
+/* "a string": the kind of value that comes next, by its first character. */
+const char *json_reader_next(struct json_reader *r);
+
+/* Moves behind the '[' that has to come next. */
+int json_reader_open(struct json_reader *r);
+
+/* Reads the next row of an input to its place, which is made if there is none. */
+int json_reader_row(struct json_reader *r, struct json_column *c);
+
+#endif
