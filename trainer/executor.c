@@ -23,6 +23,7 @@ struct executor {
     const struct tape_cut *cut;
     const struct tape_segment *segment;
     bool training, last;        /* last: the loss follows this segment */
+    int next_step;              /* backwards: on the whole batch, after this segment; or -1 */
     uint64_t key;
     struct executor_target target;
     double losses[TAPE_MAX_SHARDS];
@@ -273,6 +274,8 @@ static void backward_shard(void *context, int shard)
         zero_before(e, slice, step, true);
         run_step(e, slice, step, 0, 1);
     }
+    if (e->next_step >= 0)
+        zero_before(e, slice, e->next_step, true);
 }
 
 static void zero_shard(void *context, int shard)
@@ -328,13 +331,19 @@ nn_real *executor_backward(struct executor *e)
 {
     const struct tape_schedule *schedule = &e->tape.backward;
     parallel_run(e->parallel, e->cut->n_shards + 1, zero_buffer, e);
+    bool zeroed = false;
     for (int i = 0; i < schedule->n; i++) {
         e->segment = &schedule->segments[i];
         if (e->segment->kind == TAPE_SHARDS) {
+            const struct tape_segment *next = e->segment + 1;
+            zeroed = i + 1 < schedule->n && next->kind != TAPE_SHARDS;
+            e->next_step = zeroed ? next->begin : -1;
             parallel_run(e->parallel, e->cut->n_shards, backward_shard, e);
             continue;
         }
-        parallel_run(e->parallel, e->cut->n_shards, zero_shard, e);
+        if (!zeroed)
+            parallel_run(e->parallel, e->cut->n_shards, zero_shard, e);
+        zeroed = false;
         zero_before(e, &e->cut->whole, e->segment->begin, false);
         gather_shared(e, e->segment->begin);
         if (e->segment->kind == TAPE_PARTS)
