@@ -1,8 +1,8 @@
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <math.h>
 #include <string.h>
@@ -20,8 +20,13 @@ static struct dataset make_set(int64_t n, int64_t width, nn_real *x, int32_t *cl
     static int next;
     struct nn_tensor *tensor = &features[next++ % 8];
     *tensor = (struct nn_tensor){NN_FP32, {2, {n, width}}, x};
-    return (struct dataset){.n = n, .n_features = 1, .features = tensor, .classes = classes,
-                            .targets = targets, .n_targets = n_targets, .n_labels = n_labels};
+    return (struct dataset){.n = n,
+                            .n_features = 1,
+                            .features = tensor,
+                            .classes = classes,
+                            .targets = targets,
+                            .n_targets = n_targets,
+                            .n_labels = n_labels};
 }
 
 static struct fit_result fit_or_fail(struct recipe_text *built, const struct dataset *train,
@@ -36,8 +41,9 @@ static struct fit_result fit_or_fail(struct recipe_text *built, const struct dat
 }
 
 #define DATA "'name': 'x', 'data': {'format': 'csv', 'train': 'x.csv', 'label': -1}"
-#define VALUES "'name': 'x', 'data': {'format': 'csv', 'train': 'x.csv', 'target': 'values',"   \
-               "'label': -1}"
+#define VALUES                                                                     \
+    "'name': 'x', 'data': {'format': 'csv', 'train': 'x.csv', 'target': 'values'," \
+    "'label': -1}"
 
 static int64_t offset_of(const struct network *network, const char *name)
 {
@@ -108,8 +114,8 @@ static void data_that_do_not_fit_the_network_are_refused(void **state)
         struct fit_result result;
         struct nn_error error = {0};
         const struct fit_options options = {.n_threads = 1};
-        assert_int_equal(fit(built.network, &built.recipe, &sets[i], NULL, &options, &result,
-                             &error), -1);
+        assert_int_equal(
+            fit(built.network, &built.recipe, &sets[i], NULL, &options, &result, &error), -1);
         assert_string_equal(error.text, texts[i]);
         assert_null(result.weights);
     }
@@ -135,8 +141,8 @@ static void an_interrupted_training_keeps_what_it_has(void **state)
     int32_t classes[4] = {0, 1, 0, 1};
     struct dataset set = make_set(4, 2, x, classes, 2, NULL, 0);
     struct fit_result result;
-    const struct fit_options options = {.n_threads = 1, .interrupted = &stop,
-                                        .on_progress = stop_in_epoch_2};
+    const struct fit_options options = {
+        .n_threads = 1, .interrupted = &stop, .on_progress = stop_in_epoch_2};
     assert_int_equal(fit(built.network, &built.recipe, &set, NULL, &options, &result, NULL), 0);
     assert_int_equal(result.end, FIT_INTERRUPTED);
     assert_int_equal(result.n_epochs, 2);
@@ -162,7 +168,8 @@ static void exclusive_or_is_learned_completely(void **state)
     struct dataset set = make_set(4, 2, x, classes, 2, NULL, 0);
     struct fit_result result = fit_or_fail(&built, &set, NULL, 1);
     double loss, accuracy;
-    assert_int_equal(evaluate(built.network, &built.recipe, &set, 1, &loss, &accuracy, NULL), 0);
+    assert_int_equal(evaluate(built.network, &built.recipe, &set, 1, &loss, &accuracy, NULL),
+                     0);
     assert_true(accuracy == 1);
     assert_true(loss < 0.05);
     fit_result_release(&result);
@@ -201,8 +208,8 @@ static void linear_regression_reaches_the_closed_form(void **state)
         double row[COLUMNS] = {[WIDTH] = 1};
         for (int k = 0; k < WIDTH; k++)
             row[k] = x[i * WIDTH + k] = (nn_real)kernel_random_normal(1, (uint64_t)(i * 3 + k));
-        y[i] = (nn_real)(2 * row[0] - row[1] + 0.5 * row[2] + 3
-                         + 0.1 * kernel_random_normal(2, (uint64_t)i));
+        y[i] = (nn_real)(2 * row[0] - row[1] + 0.5 * row[2] + 3 +
+                         0.1 * kernel_random_normal(2, (uint64_t)i));
         for (int k = 0; k < COLUMNS; k++) {
             for (int j = 0; j < COLUMNS; j++)
                 normal[k * COLUMNS + j] += row[k] * row[j];
@@ -241,8 +248,8 @@ static void early_stopping_brings_the_best_weights_back(void **state)
     assert_int_equal(result.best_epoch, 1);
     assert_int_equal(result.n_epochs, 4);
     double loss, accuracy;
-    assert_int_equal(evaluate(built.network, &built.recipe, &validation, 1, &loss, &accuracy,
-                              NULL), 0);
+    assert_int_equal(
+        evaluate(built.network, &built.recipe, &validation, 1, &loss, &accuracy, NULL), 0);
     assert_true(loss == result.epochs[0].validation_loss);
     assert_true(loss < result.epochs[3].validation_loss);
     fit_result_release(&result);
@@ -256,10 +263,12 @@ static void early_stopping_brings_the_best_weights_back(void **state)
 static void check_step(const char *training, double l2, double clip)
 {
     char text[1024];
-    snprintf(text, sizeof text, "{" VALUES ", 'inputs': [{'name': 'x', 'shape': [1]}],"
+    snprintf(text, sizeof text,
+             "{" VALUES ", 'inputs': [{'name': 'x', 'shape': [1]}],"
              "'layers': [{'type': 'dense', 'name': 'line', 'units': 1}],"
              "'loss': 'mean_squared_error', 'optimizer': {'type': 'sgd', 'learning_rate': 0.1},"
-             "'training': {'epochs': 1, 'batch_size': 1, %s}}", training);
+             "'training': {'epochs': 1, 'batch_size': 1, %s}}",
+             training);
     struct recipe_text built = recipe_text_build(text);
     int64_t w = offset_of(built.network, "line.weight");
     int64_t b = offset_of(built.network, "line.bias");
@@ -305,8 +314,10 @@ static void running_statistics_follow_the_batches(void **state)
         {(1 - 0.5625) * 2.5, (1 - 0.5625) * 10},
         {0.5625 + (1 - 0.5625) * 1.25, 0.5625 + (1 - 0.5625) * 50},
     };
-    const nn_real *mean = built.network->weights + offset_of(built.network, "norm.running_mean");
-    const nn_real *variance = built.network->weights + offset_of(built.network, "norm.running_var");
+    const nn_real *mean =
+        built.network->weights + offset_of(built.network, "norm.running_mean");
+    const nn_real *variance =
+        built.network->weights + offset_of(built.network, "norm.running_var");
     for (int k = 0; k < 2; k++) {
         assert_true(fabs((double)mean[k] - expected[0][k]) < 1e-5);
         assert_true(fabs((double)variance[k] - expected[1][k]) < 1e-4);
@@ -320,8 +331,13 @@ static void running_statistics_follow_the_batches(void **state)
 enum { TWIN_ROWS = 96, TWIN_IN = 100, TWIN_HIDDEN = 64, TWIN_OUT = 10, TWIN_STEPS = 20 };
 
 /* Two layers in float64: where their weights lie in one array. */
-enum { W1 = 0, B1 = W1 + TWIN_HIDDEN * TWIN_IN, W2 = B1 + TWIN_HIDDEN,
-       B2 = W2 + TWIN_OUT * TWIN_HIDDEN, TWIN_SIZE = B2 + TWIN_OUT };
+enum {
+    W1 = 0,
+    B1 = W1 + TWIN_HIDDEN * TWIN_IN,
+    W2 = B1 + TWIN_HIDDEN,
+    B2 = W2 + TWIN_OUT * TWIN_HIDDEN,
+    TWIN_SIZE = B2 + TWIN_OUT
+};
 
 /* Adds the gradient of one sample to d. */
 static void add_sample(const double *w, double *d, const nn_real *x, int class)
@@ -431,11 +447,13 @@ static void load_digits(const struct recipe *recipe, struct dataset *train,
                         struct dataset *validation)
 {
     struct nn_error error = {0};
-    struct dataset_request request = {.data = recipe->data, .directory = ".",
-                                      .n_inputs = recipe->n_inputs, .inputs = recipe->inputs};
-    if (dataset_load(train, &request, DATASET_TRAIN, &error) != 0
-        || dataset_split(train, recipe->validation_fraction, recipe->seed, validation, &error)
-           != 0)
+    struct dataset_request request = {.data = recipe->data,
+                                      .directory = ".",
+                                      .n_inputs = recipe->n_inputs,
+                                      .inputs = recipe->inputs};
+    if (dataset_load(train, &request, DATASET_TRAIN, &error) != 0 ||
+        dataset_split(train, recipe->validation_fraction, recipe->seed, validation, &error) !=
+            0)
         fail_msg("%s", error.text);
 }
 

@@ -1,11 +1,11 @@
 /*
  * The trainer's program, as one calls it: $PREDICTD_BUILD/predictd-train.
  */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -121,7 +121,8 @@ static void wrong_calls_are_named_and_end_with_2(void **state)
         {{"--verbose"}, "unknown option \"--verbose\""},
         {{"fit"}, "arguments are missing; it takes \"RECIPE\""},
         {{"fit", "a", "b"}, "one argument too many: \"b\""},
-        {{"fit", "a", "--epoch", "3"}, "unknown option \"--epoch\", did you mean \"--epochs\"?"},
+        {{"fit", "a", "--epoch", "3"},
+         "unknown option \"--epoch\", did you mean \"--epochs\"?"},
         {{"fit", "a", "--epochs"}, "a value is missing after \"--epochs\""},
         {{"fit", "a", "--epochs", "0"}, "--epochs \"0\": expected N from 1 to 1000000"},
         {{"fit", "a", "--epochs=3x"}, "--epochs \"3x\": expected N"},
@@ -263,8 +264,11 @@ static void what_is_trained_can_be_evaluated_applied_and_trained_on(void **state
     snprintf(bundle, sizeof bundle, "%s", scratch_path("1/model.safetensors"));
     check_provenance(bundle);
     char *history = text_of("1/history.csv");
-    assert_int_equal(strncmp(history, "epoch,learning_rate,loss,accuracy,validation_loss,"
-                                      "validation_accuracy,seconds,elapsed_seconds\n1,", 87), 0);
+    assert_int_equal(strncmp(history,
+                             "epoch,learning_rate,loss,accuracy,validation_loss,"
+                             "validation_accuracy,seconds,elapsed_seconds\n1,",
+                             87),
+                     0);
     free(history);
 
     assert_int_equal(RUN("evaluate", bundle, "--json"), 0);
@@ -303,7 +307,8 @@ static void the_bundles_bytes_do_not_depend_on_the_threads(void **state)
         char threads[16], name[64];
         snprintf(threads, sizeof threads, "%d", i);
         assert_int_equal(RUN("fit", recipe, "--epochs", "1", "--threads", threads, "--out",
-                             scratch_path("same")), 0);
+                             scratch_path("same")),
+                         0);
         snprintf(name, sizeof name, "same/%d/model.safetensors", i);
         size_t size;
         char *bytes = scratch_read(name, &size);
@@ -345,8 +350,8 @@ static void tables_are_learned_and_labelled(void **state)
     json_t *report = json_of("out");
     assert_true(json_number_value(json_object_get(report, "accuracy")) == 1);
     json_decref(report);
-    assert_int_equal(RUN("predict", bundle,
-                         write_text("new.csv", "width,length\n1.2,11\n2.2,57\n")), 0);
+    assert_int_equal(
+        RUN("predict", bundle, write_text("new.csv", "width,length\n1.2,11\n2.2,57\n")), 0);
     char *lines = text_of("out");
     const char *rose = strstr(lines, "\"label\":\"rose\"}\n");
     assert_non_null(rose);
@@ -358,9 +363,10 @@ static void tables_are_learned_and_labelled(void **state)
 
     snprintf(text, sizeof text, flowers_recipe, "");
     recipe = write_text("untested.json", text);
-    assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("untested")), 0);
-    assert_int_equal(RUN("evaluate", scratch_path("untested/1/model.safetensors"), "--data",
-                         folder), 1);
+    assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("untested")),
+                     0);
+    assert_int_equal(
+        RUN("evaluate", scratch_path("untested/1/model.safetensors"), "--data", folder), 1);
     assert_says("err", "names no test data");
 }
 
@@ -384,8 +390,8 @@ static void ctrl_c_publishes_the_best_so_far(void **state)
     (void)state;
     const char *recipe = write_text("endless.json", digits_recipe);
     unlink(scratch_path("out"));
-    const char *const words[] = {"fit", recipe, "--epochs", "1000000", "--out",
-                                 scratch_path("interrupted"), NULL};
+    const char *const words[] = {
+        "fit", recipe, "--epochs", "1000000", "--out", scratch_path("interrupted"), NULL};
     pid_t child = start(words);
     wait_for_output("epoch 1/1000000");
     kill(child, SIGINT);

@@ -12,15 +12,15 @@ struct run {
     const struct dataset *set;
     int64_t batch;
     struct application *application;
-    struct nn_session **sessions;       /* [threads] */
-    struct nn_error *errors;            /* [threads] */
+    struct nn_session **sessions; /* [threads] */
+    struct nn_error *errors;      /* [threads] */
 };
 
 /* Bytes of one row. */
 static size_t row_bytes(const struct nn_tensor *tensor)
 {
-    return (size_t)shape_product(&tensor->shape, 1, tensor->shape.rank)
-         * nn_datatype_size(tensor->datatype);
+    return (size_t)shape_product(&tensor->shape, 1, tensor->shape.rank) *
+           nn_datatype_size(tensor->datatype);
 }
 
 static void run_batch(void *context, int turn)
@@ -60,8 +60,8 @@ static int check_inputs(const struct nn_model *model, const struct dataset *set,
     for (int i = 0; i < set->n_features; i++) {
         const struct nn_port *input = nn_model_input(model, i);
         const struct nn_shape *shape = &set->features[i].shape;
-        if (shape_product(shape, 1, shape->rank)
-            != shape_product(&input->shape, 1, input->shape.rank))
+        if (shape_product(shape, 1, shape->rank) !=
+            shape_product(&input->shape, 1, input->shape.rank))
             return nn_fail(error, "input \"%s\" has the shape %s, the data %s", input->name,
                            shape_print(&input->shape, &expected), shape_print(shape, &got));
     }
@@ -94,7 +94,9 @@ int apply_model(struct application *application, const struct nn_model *model,
                 const struct dataset *set, int n_threads, struct nn_error *error)
 {
     *application = (struct application){0};
-    struct run run = {.model = model, .set = set, .application = application,
+    struct run run = {.model = model,
+                      .set = set,
+                      .application = application,
                       .batch = nn_model_unbatched(model) ? 1 : BATCH,
                       .sessions = calloc((size_t)n_threads, sizeof *run.sessions),
                       .errors = calloc((size_t)n_threads, sizeof *run.errors)};
@@ -104,8 +106,8 @@ int apply_model(struct application *application, const struct nn_model *model,
         nn_fail(error, "no memory for %d threads", n_threads);
         goto done;
     }
-    if (check_inputs(model, set, error) != 0
-        || reserve_outputs(application, model, set->n, error) != 0)
+    if (check_inputs(model, set, error) != 0 ||
+        reserve_outputs(application, model, set->n, error) != 0)
         goto done;
     for (int i = 0; i < n_threads; i++) {
         run.sessions[i] = nn_session_new(model, run.batch, error);
@@ -162,9 +164,12 @@ struct dataset_request apply_request(const struct nn_model *model, const struct 
     }
     for (int i = 0; i < n_labels; i++)
         labels[i] = (char *)(uintptr_t)nn_model_label(model, i);
-    struct dataset_request request = {.directory = directory, .n_inputs = n, .inputs = inputs,
+    struct dataset_request request = {.directory = directory,
+                                      .n_inputs = n,
+                                      .inputs = inputs,
                                       .target = n_labels ? TARGET_CLASSES : TARGET_VALUES,
-                                      .labels = labels, .n_labels = n_labels};
+                                      .labels = labels,
+                                      .n_labels = n_labels};
     if (recipe) {
         request.data = recipe->data;
         request.target = recipe->target;

@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-#define OP(name) extern const struct op op_##name; op_gradient gradient_##name;
+#define OP(name)                      \
+    extern const struct op op_##name; \
+    op_gradient gradient_##name;
 #define OP_NO_GRADIENT(name) extern const struct op op_##name;
 #include "engine/ops.def"
 #undef OP
@@ -44,8 +46,8 @@ static void mark(bool *marks, int n, const int *values)
 
 /* A gradient is needed where a value depends on a wanted one (forwards) and the output on it
  * (backwards). */
-int autodiff_make(struct autodiff *autodiff, const struct graph *g, int output,
-                  int n_wanted, const int *wanted, struct nn_error *error)
+int autodiff_make(struct autodiff *autodiff, const struct graph *g, int output, int n_wanted,
+                  const int *wanted, struct nn_error *error)
 {
     *autodiff = (struct autodiff){0};
     size_t n = (size_t)g->n_values;
@@ -73,7 +75,8 @@ int autodiff_make(struct autodiff *autodiff, const struct graph *g, int output,
         if (!any(depends, node->n_outputs, node->outputs))
             continue;
         if (!autodiff_find(node->op)) {
-            nn_fail(error, "%s (%s): the operation has no gradient", node->name, node->op->name);
+            nn_fail(error, "%s (%s): the operation has no gradient", node->name,
+                    node->op->name);
             goto fail;
         }
         autodiff->steps[autodiff->n_steps++] = i;

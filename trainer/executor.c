@@ -15,15 +15,15 @@ struct executor {
     struct parallel *parallel;
     struct tape tape;
     size_t scratch_size;
-    void **scratch;             /* [threads]: passing memory of each */
-    nn_real *gradient;          /* [n_trained] */
-    int64_t n_outputs;          /* logits of a row */
+    void **scratch;    /* [threads]: passing memory of each */
+    nn_real *gradient; /* [n_trained] */
+    int64_t n_outputs; /* logits of a row */
 
     /* the run that is going on */
     const struct tape_cut *cut;
     const struct tape_segment *segment;
-    bool training, last;        /* last: the loss follows this segment */
-    int next_step;              /* backwards: on the whole batch, after this segment; or -1 */
+    bool training, last; /* last: the loss follows this segment */
+    int next_step;       /* backwards: on the whole batch, after this segment; or -1 */
     uint64_t key;
     struct executor_target target;
     double losses[TAPE_MAX_SHARDS];
@@ -61,8 +61,8 @@ struct executor *executor_new(struct network *network, int64_t max_batch, bool t
         nn_fail(error, "no memory to run the network in");
         goto fail;
     }
-    if (tape_init(&e->tape, network, max_batch, training, error) != 0
-        || executor_prepare(e, max_batch, error) != 0)
+    if (tape_init(&e->tape, network, max_batch, training, error) != 0 ||
+        executor_prepare(e, max_batch, error) != 0)
         goto fail;
     const struct nn_shape *shape = &network->graph->values[network->output].type.shape;
     e->n_outputs = shape_product(shape, 1, shape->rank);
@@ -115,8 +115,8 @@ static void prepare_call(const struct executor *e, const struct tape_slice *slic
     *call = slice->calls[node];
     call->scratch = e->scratch[parallel_self()];
     if (e->training) {
-        *training = (struct op_training){kernel_random_key(e->key, (uint64_t)node),
-                                         slice->begin};
+        *training =
+            (struct op_training){kernel_random_key(e->key, (uint64_t)node), slice->begin};
         call->training = training;
     } else {
         call->saved = NULL;
@@ -142,13 +142,11 @@ static void run_loss(struct executor *e, int shard)
     const struct tape_slice *slice = &e->cut->shards[shard];
     const struct executor_target *target = &e->target;
     int output = e->network->output;
-    e->losses[shard] = loss_run(target->loss, slice->rows, e->n_outputs,
-                                slice->values[output].data,
-                                target->classes ? target->classes + slice->begin : NULL,
-                                target->targets ? target->targets + slice->begin * e->n_outputs
-                                                : NULL,
-                                1.0 / (double)e->cut->rows,
-                                e->training ? slice->d_values[output].data : NULL);
+    e->losses[shard] =
+        loss_run(target->loss, slice->rows, e->n_outputs, slice->values[output].data,
+                 target->classes ? target->classes + slice->begin : NULL,
+                 target->targets ? target->targets + slice->begin * e->n_outputs : NULL,
+                 1.0 / (double)e->cut->rows, e->training ? slice->d_values[output].data : NULL);
 }
 
 static void forward_shard(void *context, int shard)
@@ -183,7 +181,7 @@ static void update_statistics(struct executor *e)
         double momentum;
         memcpy(&momentum, (const char *)node->attributes + row->offset, sizeof momentum);
         const nn_real *batch = e->cut->whole.calls[i].saved;
-        for (int k = 3; k < 5; k++) {           /* inputs: running mean, running variance */
+        for (int k = 3; k < 5; k++) { /* inputs: running mean, running variance */
             nn_real *running = e->tape.values[node->inputs[k]];
             int64_t n = shape_elements(&g->values[node->inputs[k]].type.shape);
             for (int64_t c = 0; c < n; c++)
@@ -236,8 +234,8 @@ static void zero_before(const struct executor *e, const struct tape_slice *slice
     const struct graph_node *node = &g->nodes[e->tape.autodiff.steps[step]];
     for (int i = 0; i < node->n_inputs; i++) {
         int v = node->inputs[i];
-        if (v == GRAPH_NONE || e->tape.first_step[v] != step
-            || (g->values[v].type.batch == 0) != by_rows)
+        if (v == GRAPH_NONE || e->tape.first_step[v] != step ||
+            (g->values[v].type.batch == 0) != by_rows)
             continue;
         const struct nn_tensor *d = &slice->d_values[v];
         memset(d->data, 0, (size_t)tensor_bytes(d->datatype, &d->shape));
@@ -312,7 +310,8 @@ static void gather_shared(struct executor *e, int step)
         if (v == GRAPH_NONE || e->tape.shared[v] < 0)
             continue;
         int64_t offset = e->tape.shared[v], n = shape_elements(&g->values[v].type.shape);
-        nn_real *whole = e->tape.gradients + e->tape.max_shards * e->tape.gradient_size + offset;
+        nn_real *whole =
+            e->tape.gradients + e->tape.max_shards * e->tape.gradient_size + offset;
         for (int s = 0; s < e->cut->n_shards; s++)
             kernel_axpy(n, 1, e->tape.gradients + s * e->tape.gradient_size + offset, whole);
     }

@@ -14,10 +14,10 @@ enum { UPDATE_RANGE = 8192, GATHER_ROWS = 32 };
 /* Streams of random numbers that a seed stands for. */
 enum { STREAM_SHUFFLE = 1, STREAM_DROPOUT = 2 };
 
-struct range {                  /* of one parameter's weights */
+struct range { /* of one parameter's weights */
     int64_t begin, end;
     bool decays;
-    double square;              /* of its gradient's length */
+    double square; /* of its gradient's length */
 };
 
 struct trainer {
@@ -29,17 +29,17 @@ struct trainer {
 
     /* the batch */
     const struct dataset *set;
-    const int64_t *order;       /* its rows in the set */
+    const int64_t *order; /* its rows in the set */
     int64_t rows;
-    int32_t *classes;           /* [batch_size] */
-    nn_real *targets;           /* [batch_size, n_targets] */
+    int32_t *classes; /* [batch_size] */
+    nn_real *targets; /* [batch_size, n_targets] */
 
     /* for training only */
     struct optimizer *optimizer;
     int n_ranges;
-    struct range *ranges;       /* all trained weights, in their order */
-    nn_real *gradient;          /* of the step that is going on */
-    nn_real *keep;              /* gets the weights as they were before it; or NULL */
+    struct range *ranges; /* all trained weights, in their order */
+    nn_real *gradient;    /* of the step that is going on */
+    nn_real *keep;        /* gets the weights as they were before it; or NULL */
     double rate, scale;
 };
 
@@ -52,7 +52,8 @@ static double now(void)
 
 /* ---- batches ---------------------------------------------------------------------------- */
 
-static int check_data(const struct trainer *t, const struct dataset *set, struct nn_error *error)
+static int check_data(const struct trainer *t, const struct dataset *set,
+                      struct nn_error *error)
 {
     int64_t n = executor_output_size(t->executor);
     if (set->n_features != t->network->graph->n_inputs)
@@ -61,10 +62,12 @@ static int check_data(const struct trainer *t, const struct dataset *set, struct
     if (set->classes && t->recipe->loss == LOSS_SOFTMAX_CROSS_ENTROPY && n != set->n_labels)
         return nn_fail(error, "the network has %lld outputs, the data %d classes", (long long)n,
                        set->n_labels);
-    if (set->classes && t->recipe->loss == LOSS_SIGMOID_CROSS_ENTROPY
-        && (n != 1 || set->n_labels > 2))
-        return nn_fail(error, "sigmoid_cross_entropy takes two classes and one output, not "
-                              "%d and %lld", set->n_labels, (long long)n);
+    if (set->classes && t->recipe->loss == LOSS_SIGMOID_CROSS_ENTROPY &&
+        (n != 1 || set->n_labels > 2))
+        return nn_fail(error,
+                       "sigmoid_cross_entropy takes two classes and one output, not "
+                       "%d and %lld",
+                       set->n_labels, (long long)n);
     if (!set->classes && n != t->n_targets)
         return nn_fail(error, "the network has %lld outputs, the data %lld targets",
                        (long long)n, (long long)t->n_targets);
@@ -81,8 +84,8 @@ static void gather(void *context, int turn)
     const struct graph *g = t->network->graph;
     for (int i = 0; i < g->n_inputs; i++) {
         const struct op_value *type = &g->values[g->inputs[i]].type;
-        int64_t row = shape_product(&type->shape, 1, type->shape.rank)
-                    * (int64_t)nn_datatype_size(type->datatype);
+        int64_t row = shape_product(&type->shape, 1, type->shape.rank) *
+                      (int64_t)nn_datatype_size(type->datatype);
         dataset_gather(t->set, i, order, rows, type->datatype,
                        (char *)executor_input(t->executor, i) + begin * row);
     }
@@ -192,8 +195,8 @@ static const char *find_layer(const struct trainer *t)
         const struct network_layer *layer = &network->layers[i];
         for (int k = 0; k < layer->n_parameters; k++) {
             const struct parameter *p = &network->parameters[layer->first_parameter + k];
-            const nn_real *x = p->kind <= PARAMETER_BIAS && t->gradient ? t->gradient
-                                                                        : network->weights;
+            const nn_real *x =
+                p->kind <= PARAMETER_BIAS && t->gradient ? t->gradient : network->weights;
             if (!all_finite(x, p->offset, p->offset + p->size))
                 name = layer->name;
         }
@@ -252,14 +255,14 @@ static int trainer_init(struct trainer *t, struct network *network, const struct
     if (!t->executor)
         return -1;
     if (recipe->target == TARGET_INPUT && sets[0]->n_features > 0)
-        t->n_targets = shape_product(&sets[0]->features[0].shape, 1,
-                                     sets[0]->features[0].shape.rank);
+        t->n_targets =
+            shape_product(&sets[0]->features[0].shape, 1, sets[0]->features[0].shape.rank);
     else
         t->n_targets = sets[0]->n_targets;
     for (int i = 0; i < 2 && sets[i]; i++) {
         int64_t rest = sets[i]->n % t->batch_size;
-        if (check_data(t, sets[i], error) != 0
-            || (rest > 0 && executor_prepare(t->executor, rest, error) != 0))
+        if (check_data(t, sets[i], error) != 0 ||
+            (rest > 0 && executor_prepare(t->executor, rest, error) != 0))
             return -1;
     }
     t->classes = calloc((size_t)t->batch_size, sizeof *t->classes);
@@ -283,9 +286,10 @@ static int init_optimizer(struct trainer *t, struct nn_error *error)
             continue;
         int64_t end = parameter->offset + parameter->size;
         for (int64_t i = parameter->offset; i < end; i += UPDATE_RANGE)
-            t->ranges[t->n_ranges++] = (struct range){
-                .begin = i, .end = i + UPDATE_RANGE < end ? i + UPDATE_RANGE : end,
-                .decays = parameter->kind == PARAMETER_WEIGHT};
+            t->ranges[t->n_ranges++] =
+                (struct range){.begin = i,
+                               .end = i + UPDATE_RANGE < end ? i + UPDATE_RANGE : end,
+                               .decays = parameter->kind == PARAMETER_WEIGHT};
     }
     return 0;
 }
@@ -326,9 +330,11 @@ static enum fit_end run_epoch(struct trainer *t, const struct dataset *train,
         }
         ++*done;
         if (options->on_progress)
-            options->on_progress(options->context, &(struct fit_progress){
-                epoch->epoch, recipe->epochs, *done, per_epoch, samples, now() - begin,
-                loss / (double)samples, accuracy_of(train, correct, samples)});
+            options->on_progress(options->context,
+                                 &(struct fit_progress){epoch->epoch, recipe->epochs, *done,
+                                                        per_epoch, samples, now() - begin,
+                                                        loss / (double)samples,
+                                                        accuracy_of(train, correct, samples)});
     }
     epoch->learning_rate = t->rate;
     epoch->seconds = now() - begin;
@@ -376,15 +382,15 @@ static void run_training(struct trainer *t, const struct dataset *train,
     t->keep = result->weights;
     for (int i = 1; i <= recipe->epochs && result->end == FIT_DONE; i++) {
         struct fit_epoch *epoch = &result->epochs[result->n_epochs];
-        *epoch = (struct fit_epoch){.epoch = i, .validation_loss = NAN,
-                                    .validation_accuracy = NAN};
+        *epoch =
+            (struct fit_epoch){.epoch = i, .validation_loss = NAN, .validation_accuracy = NAN};
         dataset_shuffle(orders[0], train->n, kernel_random_key(keys, (uint64_t)i));
         int64_t steps;
         result->end = run_epoch(t, train, orders[0], options, epoch, &steps);
         if (result->end == FIT_INTERRUPTED && steps == 0)
             break;
-        if (result->end == FIT_NOT_FINITE
-            || !validate(t, train, validation, orders[0], orders[1], epoch)) {
+        if (result->end == FIT_NOT_FINITE ||
+            !validate(t, train, validation, orders[0], orders[1], epoch)) {
             result->end = FIT_NOT_FINITE;
             result->layer = find_layer(t);
             break;
@@ -422,11 +428,12 @@ int fit(struct network *network, const struct recipe *recipe, const struct datas
     *result = (struct fit_result){0};
     struct trainer t;
     int status = -1;
-    int64_t *orders[2] = {identity_order(train->n), identity_order(validation ? validation->n : 0)};
+    int64_t *orders[2] = {identity_order(train->n),
+                          identity_order(validation ? validation->n : 0)};
     size_t bytes = (size_t)network->n_weights * sizeof *result->weights;
     if (trainer_init(&t, network, recipe, (const struct dataset *[]){train, validation},
-                     options->n_threads, true, error) != 0
-        || init_optimizer(&t, error) != 0)
+                     options->n_threads, true, error) != 0 ||
+        init_optimizer(&t, error) != 0)
         goto done;
     result->weights = tensor_allocate(bytes);
     result->epochs = calloc((size_t)recipe->epochs + 1, sizeof *result->epochs);

@@ -25,7 +25,7 @@ enum { FAILED = 1, USAGE = 2, MAX_THREADS = 1024 };
 
 struct options {
     const char *data, *out, *from;
-    long long epochs, seed, threads;            /* -1: as the recipe says */
+    long long epochs, seed, threads; /* -1: as the recipe says */
     bool json;
     const char *arguments[2];
 };
@@ -63,8 +63,8 @@ static char *folder_of(const char *path)
 }
 
 /* Where data files are: what was asked for, else data/ here, else that of the checkout in which
- * the recipe (models/<name>/recipe.json) or the bundle (models/<name>/<version>/...) lies. To be
- * freed. */
+ * the recipe (models/<name>/recipe.json) or the bundle (models/<name>/<version>/...) lies. To
+ * be freed. */
 static char *find_data(const struct options *options, const char *path)
 {
     const char *given = options->data ? options->data : getenv("PREDICTD_DATA");
@@ -113,8 +113,8 @@ static int read_recipe(struct recipe *recipe, const struct options *options,
         recipe->epochs = (int)options->epochs;
     if (options->seed >= 0)
         recipe->seed = (uint64_t)options->seed;
-    if ((options->epochs >= 0 && override(recipe->json, "epochs", options->epochs) != 0)
-        || (options->seed >= 0 && override(recipe->json, "seed", options->seed) != 0)) {
+    if ((options->epochs >= 0 && override(recipe->json, "epochs", options->epochs) != 0) ||
+        (options->seed >= 0 && override(recipe->json, "seed", options->seed) != 0)) {
         recipe_release(recipe);
         return nn_fail(error, "out of memory");
     }
@@ -124,7 +124,7 @@ static int read_recipe(struct recipe *recipe, const struct options *options,
 struct training {
     struct recipe recipe;
     struct network *network;
-    struct bundle from;         /* empty without --from */
+    struct bundle from; /* empty without --from */
     struct dataset train, validation;
     bool validates;
     uint64_t data_digest;
@@ -135,18 +135,21 @@ static int load_data(struct training *t, const char *directory, struct nn_error 
 {
     const struct recipe *recipe = &t->recipe;
     const struct nn_shape *shape = &t->network->graph->values[t->network->output].type.shape;
-    struct dataset_request request = {
-        .data = recipe->data, .directory = directory, .n_inputs = recipe->n_inputs,
-        .inputs = recipe->inputs, .target = recipe->target,
-        .n_targets = (int)shape_product(shape, 1, shape->rank), .labels = t->from.labels,
-        .n_labels = t->from.n_labels};
+    struct dataset_request request = {.data = recipe->data,
+                                      .directory = directory,
+                                      .n_inputs = recipe->n_inputs,
+                                      .inputs = recipe->inputs,
+                                      .target = recipe->target,
+                                      .n_targets = (int)shape_product(shape, 1, shape->rank),
+                                      .labels = t->from.labels,
+                                      .n_labels = t->from.n_labels};
     if (dataset_load(&t->train, &request, DATASET_TRAIN, error) != 0)
         return -1;
     t->data_digest = t->train.digest;
     t->validates = recipe->validation_fraction > 0;
     return !t->validates ? 0
-           : dataset_split(&t->train, recipe->validation_fraction, recipe->seed, &t->validation,
-                           error);
+                         : dataset_split(&t->train, recipe->validation_fraction, recipe->seed,
+                                         &t->validation, error);
 }
 
 /* A training goes on with the classes of the bundle that it goes on from. */
@@ -185,10 +188,12 @@ static int publish_result(const struct training *t, const struct options *option
         return fail(&error);
     }
     char *folder = options->out ? strdup(options->out) : folder_of(options->arguments[0]);
-    const struct publication publication = {
-        .network = t->network, .recipe = &t->recipe, .train = &t->train,
-        .validation = t->validates ? &t->validation : NULL, .data_digest = t->data_digest,
-        .result = &t->result};
+    const struct publication publication = {.network = t->network,
+                                            .recipe = &t->recipe,
+                                            .train = &t->train,
+                                            .validation = t->validates ? &t->validation : NULL,
+                                            .data_digest = t->data_digest,
+                                            .result = &t->result};
     char *path = folder ? publish(&publication, folder, &error) : NULL;
     if (path)
         printf("published %s\n", path);
@@ -226,9 +231,10 @@ static int run_fit(const struct options *options)
         printf("interrupted: epoch %d was the best\n", t.result.best_epoch);
     status = publish_result(&t, options);
     if (t.result.end == FIT_NOT_FINITE) {
-        nn_fail(&error, "%s: training stopped in epoch %d: %s gave values that are not finite; "
-                        "try a lower learning rate or clip_norm", options->arguments[0],
-                t.result.n_epochs + 1, t.result.layer);
+        nn_fail(&error,
+                "%s: training stopped in epoch %d: %s gave values that are not finite; "
+                "try a lower learning rate or clip_norm",
+                options->arguments[0], t.result.n_epochs + 1, t.result.layer);
         status = fail(&error);
     }
 
@@ -260,7 +266,9 @@ static int run_predict(const struct options *options)
 {
     struct nn_error error = {0};
     return predict(stdout, options->arguments[0], options->arguments[1], threads_of(options),
-                   &error) == 0 ? 0 : fail(&error);
+                   &error) == 0
+               ? 0
+               : fail(&error);
 }
 
 static int run_summary(const struct options *options)
@@ -291,9 +299,9 @@ enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const struct flag {
     const char *name, *value, *help;
-    int commands;               /* bits */
+    int commands; /* bits */
     size_t offset;
-    long long min, max;         /* of a number; both 0: text, or a switch without `value` */
+    long long min, max; /* of a number; both 0: text, or a switch without `value` */
 } flags[] = {
     {"--data", "DIR", "where data files are (PREDICTD_DATA; default: data)", FIT | EVALUATE,
      offsetof(struct options, data), 0, 0},
@@ -383,11 +391,12 @@ static bool set_flag(const struct flag *flag, const char *value, struct options 
     errno = 0;
     long long number = strtoll(value, &end, 10);
     *(long long *)field = number;
-    return *value >= '0' && *value <= '9' && *end == '\0' && errno == 0 && number >= flag->min
-        && number <= flag->max;
+    return *value >= '0' && *value <= '9' && *end == '\0' && errno == 0 &&
+           number >= flag->min && number <= flag->max;
 }
 
-/* Reads the words after the command. 0, or the status to leave with; *help: it was asked for. */
+/* Reads the words after the command. 0, or the status to leave with; *help: it was asked for.
+ */
 static int read_options(const struct command *command, int n, char **words,
                         struct options *options, bool *help)
 {

@@ -9,18 +9,18 @@
 
 struct parallel {
     int n_threads;
-    pthread_mutex_t mutex;      /* guards everything below it */
-    pthread_cond_t begun;       /* there are turns to take, or `stop` */
-    pthread_cond_t finished;    /* the last turn is done */
+    pthread_mutex_t mutex;   /* guards everything below it */
+    pthread_cond_t begun;    /* there are turns to take, or `stop` */
+    pthread_cond_t finished; /* the last turn is done */
     void (*turn)(void *context, int i);
     void *context;
-    int n, next, done;          /* turns: all, the next to take, finished */
+    int n, next, done; /* turns: all, the next to take, finished */
     bool stop;
     struct worker {
         struct parallel *parallel;
         pthread_t thread;
         int self;
-    } *workers;                 /* [n_threads - 1] */
+    } *workers; /* [n_threads - 1] */
 };
 
 static _Thread_local int self;
@@ -152,7 +152,7 @@ static int folder_quota(const char *folder)
     snprintf(path, sizeof path, "%s/cpu.max", folder);
     if (read_line(path, line, sizeof line)) {
         if (sscanf(line, "%lld %lld", &quota, &period) != 2)
-            return 0;           /* "max 100000" */
+            return 0; /* "max 100000" */
     } else {
         snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
         if (!read_line(path, line, sizeof line) || sscanf(line, "%lld", &quota) != 1)
@@ -200,8 +200,9 @@ static int cgroup_quota(void)
             continue;
         *group++ = '\0';
         controllers++;
-        const char *mount = controllers[0] == '\0' ? "/sys/fs/cgroup"
-                          : strstr(controllers, "cpu") ? "/sys/fs/cgroup/cpu" : NULL;
+        const char *mount = controllers[0] == '\0'       ? "/sys/fs/cgroup"
+                            : strstr(controllers, "cpu") ? "/sys/fs/cgroup/cpu"
+                                                         : NULL;
         if (!mount || strncmp(controllers, "cpuset", 6) == 0)
             continue;
         int cpus = group_quota(mount, group);

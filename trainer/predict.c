@@ -81,8 +81,9 @@ static void print_row(FILE *out, const struct nn_model *model, const struct appl
     int n_labels = nn_model_n_labels(model);
     if (first->datatype == NN_FP32 && (n == n_labels || (n == 1 && n_labels == 2))) {
         fputs(",\"label\":", out);
-        print_text(out, nn_model_label(model, metric_class((const nn_real *)first->data + row * n,
-                                                           n, 0.5)));
+        print_text(
+            out, nn_model_label(model,
+                                metric_class((const nn_real *)first->data + row * n, n, 0.5)));
     }
     fputs("}\n", out);
 }
@@ -110,8 +111,8 @@ int predict(FILE *out, const char *bundle_path, const char *file, int n_threads,
         nn_fail(error, "out of memory");
         goto done;
     }
-    struct dataset_request request = apply_request(model, found > 0 ? &recipe : NULL, ".",
-                                                   inputs, labels);
+    struct dataset_request request =
+        apply_request(model, found > 0 ? &recipe : NULL, ".", inputs, labels);
     if (dataset_load_features(&set, file, &request, error) != 0)
         goto done;
     if (apply_model(&application, model, &set, n_threads, error) != 0) {
@@ -120,7 +121,8 @@ int predict(FILE *out, const char *bundle_path, const char *file, int n_threads,
     }
     for (int64_t i = 0; i < set.n; i++)
         print_row(out, model, &application, i);
-    status = fflush(out) == 0 && !ferror(out) ? 0 : nn_fail(error, "output: %s", strerror(errno));
+    status =
+        fflush(out) == 0 && !ferror(out) ? 0 : nn_fail(error, "output: %s", strerror(errno));
 
 done:
     application_release(&application);

@@ -20,8 +20,8 @@ static double now(void)
 
 void progress_init(struct progress *progress, FILE *out, int n_epochs)
 {
-    *progress = (struct progress){.out = out, .bar = isatty(fileno(out)) == 1,
-                                  .n_epochs = n_epochs, .begun = now()};
+    *progress = (struct progress){
+        .out = out, .bar = isatty(fileno(out)) == 1, .n_epochs = n_epochs, .begun = now()};
 }
 
 static int columns(FILE *out)
@@ -37,7 +37,8 @@ static void print_duration(char *text, size_t size, double seconds)
 {
     int64_t s = (int64_t)(seconds + 0.5);
     if (s >= 3600)
-        snprintf(text, size, "%d:%02d:%02d", (int)(s / 3600), (int)(s / 60 % 60), (int)(s % 60));
+        snprintf(text, size, "%d:%02d:%02d", (int)(s / 3600), (int)(s / 60 % 60),
+                 (int)(s % 60));
     else
         snprintf(text, size, "%d:%02d", (int)(s / 60), (int)(s % 60));
 }
@@ -66,7 +67,8 @@ void progress_step(void *context, const struct fit_progress *step)
     int width = room < 0 ? 0 : room > MAX_BAR ? MAX_BAR : room;
     int filled = (int)(width * step->step / step->n_steps);
     static const char full[] = "##############################";
-    fprintf(progress->out, "\r%s[%.*s%*s]%s\033[K", head, filled, full, width - filled, "", tail);
+    fprintf(progress->out, "\r%s[%.*s%*s]%s\033[K", head, filled, full, width - filled, "",
+            tail);
     fflush(progress->out);
     progress->drawn = true;
 }

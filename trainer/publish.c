@@ -40,10 +40,13 @@ static int run_graph(const struct graph *g, struct nn_tensor *values, struct nn_
             ok = outputs[k]->data != NULL;
         }
         if (ok)
-            node->op->forward(&(struct op_call){
-                .attributes = node->attributes, .n_inputs = node->n_inputs,
-                .n_outputs = node->n_outputs, .inputs = inputs, .outputs = outputs,
-                .scratch = scratch, .n_parts = 1});
+            node->op->forward(&(struct op_call){.attributes = node->attributes,
+                                                .n_inputs = node->n_inputs,
+                                                .n_outputs = node->n_outputs,
+                                                .inputs = inputs,
+                                                .outputs = outputs,
+                                                .scratch = scratch,
+                                                .n_parts = 1});
         free(scratch);
         free(outputs);
         free(inputs);
@@ -120,15 +123,15 @@ static char *training_text(const struct publication *p)
         set_figure(metrics, "validation_loss", epoch->validation_loss);
         set_figure(metrics, "validation_accuracy", epoch->validation_accuracy);
     }
-    json_t *json = json_pack(
-        "{s:{s:s, s:I, s:I}, s:I, s:i, s:i, s:s, s:o, s:s, s:s}",
-        "data", "digest", digest, "samples", (json_int_t)p->train->n, "validation_samples",
-        (json_int_t)(p->validation ? p->validation->n : 0), "seed", (json_int_t)p->recipe->seed,
-        "epochs", result->n_epochs, "best_epoch", result->best_epoch, "end", ends[result->end],
-        "metrics", metrics, "program", "predictd-train " PREDICTD_VERSION, "blas",
-        kernels_blas());
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9))
-                      : NULL;
+    json_t *json =
+        json_pack("{s:{s:s, s:I, s:I}, s:I, s:i, s:i, s:s, s:o, s:s, s:s}", "data", "digest",
+                  digest, "samples", (json_int_t)p->train->n, "validation_samples",
+                  (json_int_t)(p->validation ? p->validation->n : 0), "seed",
+                  (json_int_t)p->recipe->seed, "epochs", result->n_epochs, "best_epoch",
+                  result->best_epoch, "end", ends[result->end], "metrics", metrics, "program",
+                  "predictd-train " PREDICTD_VERSION, "blas", kernels_blas());
+    char *text =
+        json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     return text;
 }
@@ -147,7 +150,8 @@ static int write_history(const char *path, const struct fit_result *result,
     if (!file)
         return nn_fail(error, "%s: %s", path, strerror(errno));
     fputs("epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy,seconds,"
-          "elapsed_seconds\n", file);
+          "elapsed_seconds\n",
+          file);
     double elapsed = 0;
     for (int i = 0; i < result->n_epochs; i++) {
         const struct fit_epoch *epoch = &result->epochs[i];
@@ -250,10 +254,14 @@ static int write_bundle(const struct publication *p, const char *path, struct nn
         golden[i] = values[g->inputs[i]];
     for (int i = 0; i < g->n_outputs; i++)
         golden[g->n_inputs + i] = values[g->outputs[i]];
-    status = bundle_write(&(struct bundle_content){
-        .graph = g, .n_labels = p->train->n_labels, .labels = p->train->labels,
-        .golden_inputs = golden, .golden_outputs = golden + g->n_inputs, .recipe = recipe,
-        .training = training}, path, error);
+    status = bundle_write(&(struct bundle_content){.graph = g,
+                                                   .n_labels = p->train->n_labels,
+                                                   .labels = p->train->labels,
+                                                   .golden_inputs = golden,
+                                                   .golden_outputs = golden + g->n_inputs,
+                                                   .recipe = recipe,
+                                                   .training = training},
+                          path, error);
 
 done:
     if (g)

@@ -72,9 +72,9 @@ static int count(struct report *report, const struct dataset *set,
                        set->n_labels);
     if (set->classes && copy_labels(report, set, error) != 0)
         return -1;
-    int64_t values = set->targets ? set->n_targets
-                                  : shape_product(&set->features[0].shape, 1,
-                                                  set->features[0].shape.rank);
+    int64_t values =
+        set->targets ? set->n_targets
+                     : shape_product(&set->features[0].shape, 1, set->features[0].shape.rank);
     if (!set->classes && n != values)
         return nn_fail(error, "the model has %lld outputs, the data %lld values", (long long)n,
                        (long long)values);
@@ -134,8 +134,8 @@ int report_make(struct report *report, const char *bundle_path, const char *dire
         goto done;
     }
     struct dataset_request request = apply_request(model, &recipe, directory, inputs, labels);
-    if (dataset_load(&set, &request, DATASET_TEST, error) != 0
-        || apply_model(&application, model, &set, n_threads, error) != 0)
+    if (dataset_load(&set, &request, DATASET_TEST, error) != 0 ||
+        apply_model(&application, model, &set, n_threads, error) != 0)
         goto done;
     report->kind = recipe.loss;
     status = count(report, &set, &application.outputs[0], error);
@@ -224,10 +224,9 @@ static json_t *classes_json(const struct report *report)
     json_t *classes = json_object();
     for (int i = 0; i < c->n; i++)
         json_object_set_new(classes, report->labels[i],
-                            json_pack("{s:f, s:f, s:f, s:I}",
-                                      "precision", confusion_precision(c, i),
-                                      "recall", confusion_recall(c, i),
-                                      "f1", confusion_f1(c, i),
+                            json_pack("{s:f, s:f, s:f, s:I}", "precision",
+                                      confusion_precision(c, i), "recall",
+                                      confusion_recall(c, i), "f1", confusion_f1(c, i),
                                       "samples", (json_int_t)support(c, i)));
     return classes;
 }
@@ -246,8 +245,8 @@ static json_t *confusion_json(const struct confusion *c)
 
 int report_print_json(const struct report *report, FILE *out)
 {
-    json_t *json = json_pack("{s:f, s:I}", "loss", report->loss,
-                             "samples", (json_int_t)report->samples);
+    json_t *json =
+        json_pack("{s:f, s:I}", "loss", report->loss, "samples", (json_int_t)report->samples);
     if (report->confusion.n > 0) {
         json_object_set_new(json, "accuracy",
                             json_real(confusion_accuracy(&report->confusion)));

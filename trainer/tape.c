@@ -131,16 +131,16 @@ struct slots {
         size_t row_bytes;
         bool free;
         void *memory;
-    } *slots;                   /* [n_values] */
-    int *of;                    /* [n_values]: the slot of a value's gradient, or -1 */
+    } *slots; /* [n_values] */
+    int *of;   /* [n_values]: the slot of a value's gradient, or -1 */
 };
 
 static int slot_take(struct tape *t, struct slots *s, int value)
 {
     bool by_rows = type_of(t, value)->batch == 0;
     int slot = 0;
-    while (slot < s->n && !(by_rows && s->slots[slot].free
-                            && s->slots[slot].row_bytes == row_bytes(t, value)))
+    while (slot < s->n &&
+           !(by_rows && s->slots[slot].free && s->slots[slot].row_bytes == row_bytes(t, value)))
         slot++;
     if (slot == s->n) {
         void *memory = allocate(t, value_bytes(type_of(t, value)));
@@ -166,9 +166,10 @@ static int count_uses(const struct graph *g, int value)
 /* A view whose input has no other use: the gradients of both are one. */
 static bool shares_gradient(const struct tape *t, const struct graph_node *node)
 {
-    return node->op->flags & OP_VIEW && node->inputs[0] != t->network->output
-        && type_of(t, node->inputs[0])->batch == 0 && type_of(t, node->outputs[0])->batch == 0
-        && count_uses(t->graph, node->inputs[0]) == 1;
+    return node->op->flags & OP_VIEW && node->inputs[0] != t->network->output &&
+           type_of(t, node->inputs[0])->batch == 0 &&
+           type_of(t, node->outputs[0])->batch == 0 &&
+           count_uses(t->graph, node->inputs[0]) == 1;
 }
 
 static int place_step(struct tape *t, struct slots *s, int step)
@@ -217,8 +218,8 @@ static int place_gradients(struct tape *t)
         if (t->network->parameters[p].kind <= PARAMETER_BIAS)
             t->shared[t->network->parameters[p].value] = t->network->parameters[p].offset;
     for (int v = 0; v < g->n_values; v++)
-        if (t->autodiff.needed[v] && g->values[v].producer >= 0
-            && type_of(t, v)->batch == BATCH_NONE) {
+        if (t->autodiff.needed[v] && g->values[v].producer >= 0 &&
+            type_of(t, v)->batch == BATCH_NONE) {
             t->shared[v] = t->gradient_size;
             t->gradient_size += shape_elements(&type_of(t, v)->shape);
         }
@@ -228,8 +229,8 @@ static int place_gradients(struct tape *t)
     for (int step = 0; step < t->autodiff.n_steps; step++)
         if (place_step(t, &slots, step) != 0)
             return -1;
-    t->gradients = allocate(t, (size_t)(t->max_shards + 1) * (size_t)t->gradient_size
-                               * sizeof *t->gradients);
+    t->gradients = allocate(t, (size_t)(t->max_shards + 1) * (size_t)t->gradient_size *
+                                   sizeof *t->gradients);
     return t->gradients ? 0 : -1;
 }
 
@@ -253,10 +254,10 @@ static int count_shards(const struct tape *t, int64_t rows)
 
 /* What inference says of a slice of `rows` rows. */
 struct slice_types {
-    struct op_value *types;     /* [n_values] */
+    struct op_value *types; /* [n_values] */
     struct needs {
         size_t saved, scratch;
-    } *needs;                   /* [n_nodes] */
+    } *needs; /* [n_nodes] */
 };
 
 static int check_type(const struct tape *t, int value, const struct op_value *type, bool shard,
@@ -264,9 +265,9 @@ static int check_type(const struct tape *t, int value, const struct op_value *ty
 {
     const struct op_value *full = type_of(t, value);
     int64_t row = shape_product(&full->shape, full->shape.rank > 0, full->shape.rank);
-    if (value_bytes(type) > value_bytes(full)
-        || (shard && (type->batch != 0 || type->shape.dims[0] != rows
-                      || shape_product(&type->shape, 1, type->shape.rank) != row)))
+    if (value_bytes(type) > value_bytes(full) ||
+        (shard && (type->batch != 0 || type->shape.dims[0] != rows ||
+                   shape_product(&type->shape, 1, type->shape.rank) != row)))
         return nn_fail(error, "%s: its shape for %lld rows does not follow from that for %lld",
                        t->graph->values[value].name, (long long)rows, (long long)t->max_batch);
     return 0;
@@ -302,8 +303,8 @@ static int infer_slice(struct tape *t, int64_t rows, const struct op_value *whol
                 return -1;
             slice->types[node->outputs[k]] = outputs[k];
         }
-        size_t scratch = result.scratch > result.gradient_scratch ? result.scratch
-                                                                  : result.gradient_scratch;
+        size_t scratch =
+            result.scratch > result.gradient_scratch ? result.scratch : result.gradient_scratch;
         slice->needs[i] = (struct needs){aligned(result.saved), scratch};
         if (scratch > t->scratch)
             t->scratch = scratch;
@@ -331,8 +332,10 @@ static int make_call(struct tape *t, struct tape_slice *slice, int index, size_t
 {
     const struct graph_node *node = &t->graph->nodes[index];
     struct op_call *call = &slice->calls[index];
-    *call = (struct op_call){.attributes = node->attributes, .n_inputs = node->n_inputs,
-                             .n_outputs = node->n_outputs, .n_parts = 1};
+    *call = (struct op_call){.attributes = node->attributes,
+                             .n_inputs = node->n_inputs,
+                             .n_outputs = node->n_outputs,
+                             .n_parts = 1};
     struct nn_tensor **inputs = pick(t, node->n_inputs, node->inputs, slice->values);
     struct nn_tensor **outputs = pick(t, node->n_outputs, node->outputs, slice->values);
     struct nn_tensor **d_inputs = pick(t, node->n_inputs, node->inputs, slice->d_values);
@@ -368,8 +371,8 @@ static int make_slice(struct tape *t, struct tape_slice *slice, const struct sli
         if (t->shared[v] < 0)
             slice->d_values[v] = tensor_at(type, t->d_values[v], offset);
         else
-            slice->d_values[v] = tensor_at(type, t->gradients + buffer * t->gradient_size
-                                                 + t->shared[v], 0);
+            slice->d_values[v] =
+                tensor_at(type, t->gradients + buffer * t->gradient_size + t->shared[v], 0);
     }
     for (int i = 0; i < g->n_nodes; i++) {
         bool sharded = kind_of(t, i, t->training) == TAPE_SHARDS;
@@ -405,17 +408,17 @@ const struct tape_cut *tape_cut(struct tape *t, int64_t rows, struct nn_error *e
     *cut = (struct tape_cut){rows, n, shards, {.rows = rows}};
 
     struct slice_types whole, longer, shorter;
-    if (infer_slice(t, rows, NULL, &whole, error) != 0
-        || infer_slice(t, rows / n, whole.types, &shorter, error) != 0
-        || infer_slice(t, (rows + n - 1) / n, whole.types, &longer, error) != 0)
+    if (infer_slice(t, rows, NULL, &whole, error) != 0 ||
+        infer_slice(t, rows / n, whole.types, &shorter, error) != 0 ||
+        infer_slice(t, (rows + n - 1) / n, whole.types, &longer, error) != 0)
         return NULL;
     if (make_slice(t, &cut->whole, &whole, t->max_shards, false) != 0)
         goto no_memory;
     for (int i = 0; i < n; i++) {
         int64_t begin = rows * i / n;
         shards[i] = (struct tape_slice){.begin = begin, .rows = rows * (i + 1) / n - begin};
-        if (make_slice(t, &shards[i], shards[i].rows == rows / n ? &shorter : &longer, i, true)
-            != 0)
+        if (make_slice(t, &shards[i], shards[i].rows == rows / n ? &shorter : &longer, i,
+                       true) != 0)
             goto no_memory;
     }
     return t->cuts[t->n_cuts++] = cut;
@@ -444,8 +447,8 @@ int tape_init(struct tape *t, struct network *network, int64_t max_batch, bool t
               struct nn_error *error)
 {
     struct graph *g = network->graph;
-    *t = (struct tape){.network = network, .graph = g, .max_batch = max_batch,
-                       .training = training};
+    *t = (struct tape){
+        .network = network, .graph = g, .max_batch = max_batch, .training = training};
     if (graph_infer(g, max_batch, error) != 0)
         return -1;
     const struct op_value *output = type_of(t, network->output);
@@ -456,11 +459,10 @@ int tape_init(struct tape *t, struct network *network, int64_t max_batch, bool t
     t->max_shards = count_shards(t, max_batch);
     if (training && differentiate(t, error) != 0)
         goto fail;
-    if (place_values(t) != 0 || schedule(t, &t->inference, g->n_nodes, NULL, false) != 0
-        || schedule(t, &t->forward, g->n_nodes, NULL, true) != 0
-        || (training && (place_gradients(t) != 0
-                         || schedule(t, &t->backward, t->autodiff.n_steps, t->autodiff.steps,
-                                     true) != 0))) {
+    if (place_values(t) != 0 || schedule(t, &t->inference, g->n_nodes, NULL, false) != 0 ||
+        schedule(t, &t->forward, g->n_nodes, NULL, true) != 0 ||
+        (training && (place_gradients(t) != 0 || schedule(t, &t->backward, t->autodiff.n_steps,
+                                                          t->autodiff.steps, true) != 0))) {
         nn_fail(error, "no memory for batches of %lld rows", (long long)max_batch);
         goto fail;
     }

@@ -3,11 +3,11 @@
  * build with REAL=double. Batches are large enough to be cut into several shards, and their
  * size is odd.
  */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <math.h>
 #include <string.h>
@@ -134,7 +134,8 @@ static void gradients_of_networks_are_differences_of_the_loss(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[4096];
-        snprintf(text, sizeof text, "{'name': 'x', 'data': {'format': 'idx', 'labels':"
+        snprintf(text, sizeof text,
+                 "{'name': 'x', 'data': {'format': 'idx', 'labels':"
                  "['a', 'b', 'c'], 'train': {'features': 'x', 'labels': 'y'}}, %s}",
                  cases[i].recipe);
         print_message("%s\n", cases[i].name);
@@ -160,20 +161,21 @@ static int shards_of(struct network *network)
 static int constant(struct network *network, const char *name, int64_t rows, int64_t columns)
 {
     struct parameter *p = &network->parameters[network->n_parameters++];
-    *p = (struct parameter){.kind = PARAMETER_WEIGHT, .offset = network->n_weights,
+    *p = (struct parameter){.kind = PARAMETER_WEIGHT,
+                            .offset = network->n_weights,
                             .size = rows * columns,
                             .initializer = {INITIALIZER_GLOROT_NORMAL, 0, rows, columns}};
     network->n_weights += p->size;
     network->n_trained = network->n_weights;
-    const struct nn_tensor tensor = {NN_FP32, {2, {rows, columns}},
-                                     network->weights + p->offset};
+    const struct nn_tensor tensor = {
+        NN_FP32, {2, {rows, columns}}, network->weights + p->offset};
     return p->value = graph_add_constant(network->graph, name, &tensor, NULL);
 }
 
 static int node(struct network *network, const char *op, const char *name, int a, int b)
 {
-    return graph_add_node(network->graph, op_find(op), NULL, name, b < 0 ? 1 : 2,
-                          (int[]){a, b}, NULL);
+    return graph_add_node(network->graph, op_find(op), NULL, name, b < 0 ? 1 : 2, (int[]){a, b},
+                          NULL);
 }
 
 /* One matrix W is used twice as it is and once as tanh(W), which is computed from weights
@@ -192,7 +194,8 @@ static struct network *tied_network(void)
     int x = graph_add_input(g, "x", NN_FP32, &(struct nn_shape){2, {-1, N}}, NULL);
     int w = constant(network, "w", N, N), v = constant(network, "v", N, 3);
     int across = node(network, "Transpose", "across", node(network, "MatMul", "xw", x, w), -1);
-    int back = node(network, "Transpose", "back", node(network, "Tanh", "tanh", across, -1), -1);
+    int back =
+        node(network, "Transpose", "back", node(network, "Tanh", "tanh", across, -1), -1);
     int twice = node(network, "MatMul", "twice", back, w);
     int bent = node(network, "MatMul", "bent", x, node(network, "Tanh", "tanh_w", w, -1));
     int sum = node(network, "Add", "sum", twice, bent);
