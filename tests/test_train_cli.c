@@ -1,11 +1,12 @@
 /*
  * The trainer's program, as one calls it: $PREDICTD_BUILD/predictd-train.
  */
-#include <cmocka.h>
-#include <setjmp.h>
+
 #include <stdarg.h>
 #include <stddef.h>
+#include <setjmp.h>
 #include <stdint.h>
+#include <cmocka.h>
 
 #include <errno.h>
 #include <fcntl.h>

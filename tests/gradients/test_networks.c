@@ -3,11 +3,12 @@
  * build with REAL=double. Batches are large enough to be cut into several shards, and their
  * size is odd.
  */
-#include <cmocka.h>
-#include <setjmp.h>
+
 #include <stdarg.h>
 #include <stddef.h>
+#include <setjmp.h>
 #include <stdint.h>
+#include <cmocka.h>
 
 #include <math.h>
 #include <string.h>
