@@ -1,4 +1,3 @@
-
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -53,6 +52,23 @@ static int64_t offset_of(const struct network *network, const char *name)
             return network->parameters[i].offset;
     fail_msg("no parameter is called %s", name);
     return -1;
+}
+
+static int shards_of(struct network *network, int64_t rows)
+{
+    struct tape tape;
+    assert_int_equal(tape_init(&tape, network, rows, true, NULL), 0);
+    const struct tape_cut *cut = tape_cut(&tape, rows, NULL);
+    assert_non_null(cut);
+    int n = cut->n_shards;
+    int64_t next = 0;
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(cut->shards[i].begin, next);
+        next += cut->shards[i].rows;
+    }
+    assert_int_equal(next, rows);
+    tape_release(&tape);
+    return n;
 }
 
 /* ---- what goes wrong -------------------------------------------------------------------- */
@@ -298,6 +314,26 @@ static void decay_and_clipping_do_what_they_say(void **state)
     check_step("'l2': 4, 'clip_norm': 1.5", 4, 1.5);
 }
 
+static void the_learning_rate_follows_its_schedule_by_steps(void **state)
+{
+    (void)state;
+    struct recipe_text built = recipe_text_build(
+        "{" DATA ", 'inputs': [{'name': 'x', 'shape': [1]}],"
+        "'layers': [{'type': 'dense', 'units': 2}], 'loss': 'softmax_cross_entropy',"
+        "'optimizer': {'type': 'sgd', 'learning_rate': 0.3},"
+        "'schedule': {'type': 'cosine', 'warmup_steps': 3},"
+        "'training': {'epochs': 2, 'batch_size': 2}}");
+    nn_real x[7] = {1, 2, 3, 4, 5, 6, 7};
+    int32_t classes[7] = {0, 1, 0, 1, 0, 1, 0};
+    struct dataset set = make_set(7, 1, x, classes, 2, NULL, 0);
+    struct fit_result result = fit_or_fail(&built, &set, NULL, 1);
+    for (int i = 0; i < 2; i++)     /* four steps each, the last of them 3 and 7 */
+        assert_true(result.epochs[i].learning_rate
+                    == schedule_rate(&built.recipe.schedule, 0.3, 4 * i + 3, 8, 4));
+    fit_result_release(&result);
+    recipe_text_release(&built);
+}
+
 /* Column 0 has the mean 2.5 and the variance 1.25, column 1 the mean 10 and the variance 50. */
 static void running_statistics_follow_the_batches(void **state)
 {
@@ -329,7 +365,7 @@ static void running_statistics_follow_the_batches(void **state)
 
 /* ---- many steps, by a naive twin -------------------------------------------------------- */
 
-enum { TWIN_ROWS = 96, TWIN_IN = 100, TWIN_HIDDEN = 64, TWIN_OUT = 10, TWIN_STEPS = 20 };
+enum { TWIN_ROWS = 96, TWIN_IN = 200, TWIN_HIDDEN = 128, TWIN_OUT = 10, TWIN_STEPS = 20 };
 
 /* Two layers in float64: where their weights lie in one array. */
 enum {
@@ -392,12 +428,13 @@ static void weights_after_many_steps_are_those_of_a_naive_twin(void **state)
 {
     (void)state;
     struct recipe_text built = recipe_text_build(
-        "{" DATA ", 'inputs': [{'name': 'x', 'shape': [100]}],"
-        "'layers': [{'type': 'dense', 'name': 'one', 'units': 64, 'activation': 'relu'},"
+        "{" DATA ", 'inputs': [{'name': 'x', 'shape': [200]}],"
+        "'layers': [{'type': 'dense', 'name': 'one', 'units': 128, 'activation': 'relu'},"
         "           {'type': 'dense', 'name': 'two', 'units': 10}],"
         "'loss': 'softmax_cross_entropy',"
         "'optimizer': {'type': 'sgd', 'learning_rate': 0.1, 'momentum': 0.9},"
         "'training': {'epochs': 20, 'batch_size': 96}}");
+    assert_true(shards_of(built.network, TWIN_ROWS) > 1);
     static nn_real x[TWIN_ROWS * TWIN_IN];
     int32_t classes[TWIN_ROWS];
     for (int i = 0; i < TWIN_ROWS * TWIN_IN; i++)
@@ -509,18 +546,9 @@ static void a_batch_of_digits_is_cut_into_several_shards(void **state)
 {
     (void)state;
     struct recipe_text built = recipe_text_build(digits_recipe);
-    struct tape tape;
-    assert_int_equal(tape_init(&tape, built.network, 96, true, NULL), 0);
-    const struct tape_cut *cut = tape_cut(&tape, 96, NULL);
-    assert_non_null(cut);
-    assert_true(cut->n_shards >= 4);
-    int64_t rows = 0;
-    for (int i = 0; i < cut->n_shards; i++) {
-        assert_int_equal(cut->shards[i].begin, rows);
-        rows += cut->shards[i].rows;
-    }
-    assert_int_equal(rows, 96);
-    tape_release(&tape);
+    assert_true(shards_of(built.network, 96) >= 4);
+    assert_true(shards_of(built.network, 97) >= 4);
+    assert_int_equal(shards_of(built.network, 1), 1);
     recipe_text_release(&built);
 }
 
@@ -556,6 +584,7 @@ int main(void)
         cmocka_unit_test(linear_regression_reaches_the_closed_form),
         cmocka_unit_test(early_stopping_brings_the_best_weights_back),
         cmocka_unit_test(decay_and_clipping_do_what_they_say),
+        cmocka_unit_test(the_learning_rate_follows_its_schedule_by_steps),
         cmocka_unit_test(running_statistics_follow_the_batches),
         cmocka_unit_test(weights_after_many_steps_are_those_of_a_naive_twin),
         cmocka_unit_test(every_turn_is_taken_once),
