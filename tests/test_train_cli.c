@@ -371,6 +371,64 @@ static void tables_are_learned_and_labelled(void **state)
     assert_says("err", "names no test data");
 }
 
+/* Evaluates a model of 2 x + 1 on answers that are all 0.5 too large, and one of two kinds of
+ * flowers on four rows of which the last has the wrong name: by hand, the matrix is
+ *
+ *              rose tulip
+ *     rose        2     1         precision of rose 2/2, recall 2/3
+ *     tulip       0     1         precision of tulip 1/2, recall 1/1
+ */
+static void figures_of_an_evaluation_are_those_by_hand(void **state)
+{
+    (void)state;
+    char folder[512], recipe[512], text[2048];
+    write_text("line.csv", "0,1\n1,3\n2,5\n-1,-1\n");
+    write_text("shifted.csv", "0,1.5\n1,3.5\n5,11.5\n");
+    snprintf(recipe, sizeof recipe, "%s", write_text("line.json",
+             "{\"name\": \"line\", \"data\": {\"format\": \"csv\", \"train\": \"line.csv\","
+             "\"test\": \"shifted.csv\", \"label\": 1, \"target\": \"values\"},"
+             "\"inputs\": [{\"name\": \"x\", \"shape\": [1]}],"
+             "\"layers\": [{\"type\": \"dense\", \"units\": 1}], \"loss\": \"mean_squared_error\","
+             "\"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 0.2},"
+             "\"training\": {\"epochs\": 200, \"batch_size\": 4}}"));
+    snprintf(folder, sizeof folder, "%s", recipe);
+    *strrchr(folder, '/') = '\0';
+    assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("line")), 0);
+    assert_int_equal(RUN("evaluate", scratch_path("line/1/model.safetensors"), "--data", folder,
+                         "--json"), 0);
+    json_t *report = json_of("out");
+    assert_true(fabs(json_real_value(json_object_get(report, "loss")) - 0.25) < 1e-4);
+    assert_true(fabs(json_real_value(json_object_get(report, "mean_absolute_error")) - 0.5)
+                < 1e-4);
+    assert_null(json_object_get(report, "accuracy"));
+    json_decref(report);
+
+    write_text("flowers.csv", "width,kind,length\n1,rose,10\n2,tulip,60\n1.5,rose,12\n"
+                              "2.5,tulip,55\n");
+    write_text("wrong.csv", "width,kind,length\n1,rose,10\n2,tulip,60\n1.5,rose,12\n"
+                            "2.5,rose,55\n");
+    snprintf(text, sizeof text, flowers_recipe, ", \"test\": \"wrong.csv\"");
+    snprintf(recipe, sizeof recipe, "%s", write_text("wrong.json", text));
+    assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("wrong")), 0);
+    assert_int_equal(RUN("evaluate", scratch_path("wrong/1/model.safetensors"), "--data", folder,
+                         "--json"), 0);
+    report = json_of("out");
+    json_error_t error;
+    int a, b, c, d;
+    double accuracy, rose[3], tulip[3];
+    if (json_unpack_ex(report, &error, 0,
+                       "{s:F, s:[[ii][ii]], s:{s:{s:F,s:F,s:F}, s:{s:F,s:F,s:F}}}", "accuracy",
+                       &accuracy, "confusion", &a, &b, &c, &d, "classes", "rose", "precision",
+                       &rose[0], "recall", &rose[1], "f1", &rose[2], "tulip", "precision",
+                       &tulip[0], "recall", &tulip[1], "f1", &tulip[2]) != 0)
+        fail_msg("%s", error.text);
+    assert_true(accuracy == 0.75);
+    assert_true(a == 2 && b == 1 && c == 0 && d == 1);
+    assert_true(rose[0] == 1 && fabs(rose[1] - 2.0 / 3) < 1e-6 && fabs(rose[2] - 0.8) < 1e-6);
+    assert_true(tulip[0] == 0.5 && tulip[1] == 1 && fabs(tulip[2] - 2.0 / 3) < 1e-6);
+    json_decref(report);
+}
+
 static void wait_for_output(const char *expected)
 {
     for (int i = 0; i < 3000; i++) {
@@ -411,6 +469,7 @@ int main(void)
         cmocka_unit_test(what_is_trained_can_be_evaluated_applied_and_trained_on),
         cmocka_unit_test(the_bundles_bytes_do_not_depend_on_the_threads),
         cmocka_unit_test(tables_are_learned_and_labelled),
+        cmocka_unit_test(figures_of_an_evaluation_are_those_by_hand),
         cmocka_unit_test(ctrl_c_publishes_the_best_so_far),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -213,7 +213,9 @@ static int run_fit(const struct options *options)
         fail(&error);
         goto done;
     }
-    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     struct progress progress;
     progress_init(&progress, stdout, t.recipe.epochs);
     const struct fit_options fit_options = {threads_of(options), &interrupted, progress_step,
@@ -313,7 +315,7 @@ static const struct flag {
      1000000},
     {"--seed", "N", "instead of the recipe's", FIT, offsetof(struct options, seed), 0,
      LLONG_MAX},
-    {"--threads", "N", "default: the CPUs that may be used", FIT | EVALUATE | PREDICT,
+    {"--threads", "N", "default: the CPUs that may be used", FIT,
      offsetof(struct options, threads), 1, MAX_THREADS},
     {"--json", NULL, "as one JSON object", EVALUATE, offsetof(struct options, json), 0, 0},
 };
