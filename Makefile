@@ -149,14 +149,16 @@ need-test:
 need-check: need-test
 	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
 
+# Make again, with what was installed by now.
+INNER   = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 .PHONY: run
 run: need-build
-	@$(MAKE) --no-print-directory all
+	@$(INNER) all
 	@sh models/demo.sh
 
 # The tests run under the sanitizers; the gradient checks in double precision besides.
 ASAN   := address,undefined
-INNER   = $(MAKE) --no-print-directory
 .PHONY: test
 test: need-test
 	@$(INNER) check-layers
