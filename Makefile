@@ -159,13 +159,14 @@ run: need-build
 
 # The tests run under the sanitizers; the gradient checks in double precision besides.
 ASAN   := address,undefined
+CLANG  := $(if $(findstring clang,$(CC)),clang-)
 .PHONY: test
 test: need-test
 	@$(INNER) check-layers
 	@$(INNER) SANITIZE=$(ASAN) all tests
 	@$(INNER) SANITIZE=$(ASAN) REAL=double gradients
 	@$(INNER) all check-symbols
-	@bash tests/run.sh build/address-undefined build/address-undefined-double
+	@bash tests/run.sh build/$(CLANG)address-undefined build/$(CLANG)address-undefined-double
 
 .PHONY: tests gradients
 tests: $(tests)
@@ -176,7 +177,7 @@ check: need-check test
 	@$(INNER) CC=clang WERROR=1 all tests
 	@$(INNER) check-headers
 	@$(INNER) SANITIZE=thread all tests
-	@bash tests/run.sh build/thread
+	@bash tests/run.sh build/$(CLANG)thread
 
 .PHONY: check-mnist
 check-mnist: need-test
