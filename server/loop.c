@@ -193,10 +193,13 @@ static int open_parts(struct loop *l, struct nn_error *error)
     return 0;
 }
 
-static void close_parts(struct loop *l)
+static uint64_t close_parts(struct loop *l)
 {
+    uint64_t lost = 0;
     if (l->http)
         http_close(l->http);
+    if (l->counters)
+        lost = counter_read(&l->counters->lost);
     batcher_free(l->batcher);
     table_release(l->table);
     for (int i = 0; i < l->n_accepted; i++)
@@ -209,6 +212,7 @@ static void close_parts(struct loop *l)
         close(l->wake);
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->taken);
+    return lost;
 }
 
 int loop_start(struct loop *l, const struct server *server, int index, struct nn_error *error)
@@ -236,8 +240,8 @@ fail:
     return -1;
 }
 
-void loop_join(struct loop *l)
+uint64_t loop_join(struct loop *l)
 {
     pthread_join(l->thread, NULL);
-    close_parts(l);
+    return close_parts(l);
 }

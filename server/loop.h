@@ -55,6 +55,8 @@ struct server {
     int max_connections;        /* of each loop */
     int64_t started;            /* seconds since 1970 */
     atomic_bool draining;
+    atomic_bool loaded;         /* every loop has a table: nobody who is told that we are ready
+                                 * may meet a loop that is not */
 };
 
 /* Starts the thread. -1: nothing is left behind. */
@@ -75,7 +77,8 @@ void loop_finish(struct loop *loop, struct http_request *request);
 /* No connection comes any more: answer what is there, end by `close_by`. */
 void loop_stop(struct loop *loop, int64_t close_by);
 
-/* Waits for the end of the thread and releases everything. */
-void loop_join(struct loop *loop);
+/* Waits for the end of the thread and releases everything. Returns how many requests ever
+ * ended without an answer. */
+uint64_t loop_join(struct loop *loop);
 
 #endif

@@ -125,6 +125,7 @@ static void publish(void *context, struct table *table)
     char text[256];
     for (int i = 0; i < s->n_loops; i++)
         loop_publish(&s->loops[i], table);
+    atomic_store(&s->loaded, true);
     const char *problem = table_problem(table, text);
     log_event(problem ? LOG_WARNING : LOG_INFO, problem ? "not ready" : "ready",
               LOG_INTEGER("models", (int64_t)table->n), LOG_TEXT("reason", problem));
@@ -193,6 +194,7 @@ static int serve(const struct options *o, struct nn_error *error)
     struct registry_settings settings = {
         .models = o->models, .n_loops = server.n_loops, .publish = publish, .context = &server};
     int started = 0, result = -1;
+    uint64_t lost = 0;
 
     server.loops = calloc((size_t)server.n_loops, sizeof *server.loops);
     if (!server.loops) {
@@ -219,13 +221,14 @@ done:
     for (int i = 0; i < started; i++) {
         if (result < 0)
             loop_stop(&server.loops[i], 1);
-        loop_join(&server.loops[i]);
+        lost += loop_join(&server.loops[i]);
     }
     if (server.registry)
         registry_free(server.registry);
     free(server.loops);
     if (result == 0)
-        log_event(LOG_INFO, "stopped", LOG_INTEGER("seconds", time(NULL) - server.started));
+        log_event(LOG_INFO, "stopped", LOG_INTEGER("seconds", time(NULL) - server.started),
+                  LOG_INTEGER("lost", (int64_t)lost));
     return result;
 }
 

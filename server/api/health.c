@@ -10,10 +10,15 @@ int api_live(struct http_request *r)
 int api_ready(struct http_request *r)
 {
     const struct loop *l = api_loop(r);
+    const char *problem = NULL;
     char text[256];
-    const char *problem = atomic_load(&l->server->draining) ? "the server is draining"
-                          : !l->table                       ? "the models are being loaded"
-                                                            : table_problem(l->table, text);
+
+    if (atomic_load(&l->server->draining))
+        problem = "the server is draining";
+    else if (!atomic_load(&l->server->loaded) || !l->table)
+        problem = "the models are being loaded";
+    else
+        problem = table_problem(l->table, text);
     if (problem)
         return http_error(r, 503, "%s", problem);
     buffer_add_text(&r->answer, "{\"status\":\"ready\"}");
