@@ -5,6 +5,7 @@
  * registry's thread loads models (registry.h).
  */
 #include "server/clock.h"
+#include "server/healthcheck.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/options.h"
@@ -247,6 +248,12 @@ int main(int argc, char **argv)
     }
     if (options.version) {
         printf("predictd %s (libmicrohttpd %s)\n", PREDICTD_VERSION, http_library());
+        return 0;
+    }
+    if (options.healthcheck) {
+        if (healthcheck(&options, &error) < 0)
+            goto fail;
+        puts("ready");
         return 0;
     }
     if (options.check) {

@@ -55,6 +55,8 @@ static const struct row {
      "debug, info, warning or error"},
     {"--check", NULL, NULL, SWITCH, AT(check), NULL, 0, 0,
      "load the models, say what is wrong with them, and exit"},
+    {"--healthcheck", NULL, NULL, SWITCH, AT(healthcheck), NULL, 0, 0,
+     "ask the server with these flags whether it is ready, and exit 0 or 1"},
     {"--version", NULL, NULL, SWITCH, AT(version), NULL, 0, 0, "print the version and exit"},
     {"--help", NULL, NULL, SWITCH, AT(help), NULL, 0, 0, "print this and exit"},
 #undef AT

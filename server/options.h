@@ -22,7 +22,7 @@ struct options {
     double drain_delay, drain_timeout;  /* seconds */
     int64_t log_level;          /* enum log_level */
     bool access_log;
-    bool check, version, help;
+    bool check, healthcheck, version, help;
 };
 
 /* Texts point into argv and the environment. -1: the error names the flag or variable. */
