@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/dataset_files.h"
@@ -102,6 +103,18 @@ static void a_folder_is_no_file(void **state)
         .data = "{\"format\": \"csv\", \"train\": \".\", \"label\": 0}", .input = ROW(1),
     };
     assert_refused(&wish, ".: not a regular file");
+}
+
+/* Nobody writes to it, so opening it could take for ever. */
+static void a_named_pipe_is_refused_at_once(void **state)
+{
+    (void)state;
+    static const struct wish wish = {
+        .data = "{\"format\": \"csv\", \"train\": \"pipe\", \"label\": 0}", .input = ROW(1),
+    };
+    assert_int_equal(mkfifo(path_of("pipe"), 0600), 0);
+    assert_refused(&wish, "pipe: not a regular file");
+    unlink(path_of("pipe"));
 }
 
 /* digits */
@@ -234,6 +247,25 @@ static void a_split_is_disjoint_stratified_and_repeatable(void **state)
     struct dataset *all[] = {&set, &rest, &again, &again_rest, &other, &other_rest, &whole};
     for (size_t i = 0; i < COUNT(all); i++)
         dataset_release(all[i]);
+}
+
+/* A fifth of two rows rounds to none, a fifth of all ten is two. */
+static void classes_too_small_to_share_are_split_together(void **state)
+{
+    (void)state;
+    static const struct wish wish = {
+        .data = "{\"format\": \"csv\", \"train\": \"t.csv\", \"label\": 1, "
+                "\"test\": {\"fraction\": 0.2}}",
+        .n_targets = 5, .input = ROW(1),
+    };
+    struct dataset train, test;
+    write_file("t.csv", (struct bytes)BYTES("1,a\n2,a\n3,b\n4,b\n5,c\n6,c\n7,d\n8,d\n9,e\n0,e\n"));
+    must_load(&train, &wish, DATASET_TRAIN);
+    must_load(&test, &wish, DATASET_TEST);
+    assert_int_equal(train.n, 8);
+    assert_int_equal(test.n, 2);
+    dataset_release(&train);
+    dataset_release(&test);
 }
 
 static void a_split_that_leaves_nothing_is_refused(void **state)
@@ -444,7 +476,9 @@ int main(void)
         cmocka_unit_test(data_that_no_format_takes_is_refused_by_path),
         cmocka_unit_test(a_missing_file_says_where_data_is_looked_for),
         cmocka_unit_test(a_folder_is_no_file),
+        cmocka_unit_test(a_named_pipe_is_refused_at_once),
         cmocka_unit_test(digits_fit_only_their_shape),
+        cmocka_unit_test(classes_too_small_to_share_are_split_together),
         cmocka_unit_test(a_split_that_leaves_nothing_is_refused),
         cmocka_unit_test(a_fraction_cuts_test_data_out_of_one_file),
         cmocka_unit_test(digits_depend_only_on_the_seed),

@@ -264,6 +264,8 @@ static void a_bad_csv_names_line_and_column(void **state)
          "t.csv:2: column 2: class \"z\" is none of the 2 classes (\"x\" ...)"},
         {CSV(", \"labels\": [\"x\", \"y\"]"), BYTES("1,2,0\n1,2,2\n"),
          "t.csv:2: column 2: class \"2\" is none of the 2 classes (\"x\" ...)"},
+        {CSV(), BYTES("1,2,x\n3,4,m\xfcll\n3,4,m\xfcll\n"),
+         "t.csv:2: column 2: the name of a class is not UTF-8"},
         {CSV(), BYTES("1,2,x\n3,4,y\n5,6,z\n"),
          "t.csv: column 2 has 3 classes, the network tells 2 apart"},
     };
@@ -354,6 +356,39 @@ static void classes_are_their_names_or_their_numbers(void **state)
     assert_int_equal(set.classes[1], 0);
     assert_int_equal(set.classes[2], 2);        /* the name comes first */
     dataset_release(&set);
+}
+
+static void classes_that_are_numbers_are_in_their_order(void **state)
+{
+    (void)state;
+    static const struct wish wish = {.data = CSV(), .input = ROW(1)};
+    static const char *const sorted[] = {"-1", "0", "1.5", "2", "010", "10", "b10", "b2"};
+    struct dataset set;
+    write_file("t.csv", (struct bytes)BYTES("5,10\n5,b2\n5,0\n5,010\n5,2\n5,-1\n5,b10\n5,1.5\n"));
+    must_load(&set, &wish, DATASET_TRAIN);
+    assert_int_equal(set.n_labels, (int)COUNT(sorted));
+    for (size_t i = 0; i < COUNT(sorted); i++)
+        assert_string_equal(set.labels[i], sorted[i]);
+    dataset_release(&set);
+}
+
+/* A class that training has not seen is no number of one that it has. */
+static void a_number_among_classes_found_in_the_file_is_a_name(void **state)
+{
+    (void)state;
+    static char *bundle_labels[] = {(char *)"1", (char *)"2"};
+    struct dataset_input input = ROW(1);
+    struct dataset_request request = {
+        .data = json_loads(CSV(), 0, NULL), .directory = folder_of_tests(), .n_inputs = 1,
+        .inputs = &input, .n_targets = 2, .labels = bundle_labels, .n_labels = 2,
+    };
+    struct nn_error error = {0};
+    struct dataset set;
+    write_file("t.csv", (struct bytes)BYTES("1,2\n2,0\n"));
+    assert_int_equal(dataset_load(&set, &request, DATASET_TRAIN, &error), -1);
+    assert_string_equal(shorten(&error),
+                        "t.csv:2: column 1: class \"0\" is none of the 2 classes (\"1\" ...)");
+    json_decref((json_t *)request.data);
 }
 
 static void columns_choose_and_order_the_features(void **state)
@@ -535,6 +570,8 @@ int main(void)
         cmocka_unit_test(an_autoencoder_has_its_input_as_target),
         cmocka_unit_test(csv_is_read_as_its_standard_says),
         cmocka_unit_test(classes_are_their_names_or_their_numbers),
+        cmocka_unit_test(classes_that_are_numbers_are_in_their_order),
+        cmocka_unit_test(a_number_among_classes_found_in_the_file_is_a_name),
         cmocka_unit_test(columns_choose_and_order_the_features),
         cmocka_unit_test(features_are_read_by_what_the_file_is),
         cmocka_unit_test(several_inputs_take_their_own_columns_files_and_members),

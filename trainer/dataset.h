@@ -46,7 +46,7 @@ enum dataset_part { DATASET_TRAIN, DATASET_TEST };
  *
  * Besides, for any format: "target": "classes", "values" or "input", and "labels": the names
  * of the classes. A CSV's classes are these names or their numbers; without "labels", they are
- * the values found in the file, sorted. */
+ * the values found in the file, sorted: numbers by their value, names by their bytes. */
 struct dataset_request {
     const json_t *data;
     const char *directory;      /* where files that are not absolute are looked for */

@@ -84,11 +84,11 @@ static void draw(int64_t *members, int64_t n, double fraction, uint64_t key, boo
         drawn[members[i]] = true;
 }
 
-/* Class by class, so that their proportions stay; with no classes all rows are of one. */
-static int draw_stratified(const struct dataset *set, double fraction, uint64_t seed,
-                           bool *drawn)
+/* Class by class, so that their proportions stay; without `classes` all rows are of one. */
+static int draw_stratified(const struct dataset *set, const int32_t *classes, double fraction,
+                           uint64_t seed, bool *drawn)
 {
-    int n_classes = set->classes ? set->n_labels : 1;
+    int n_classes = classes ? set->n_labels : 1;
     int64_t *begins = calloc((size_t)n_classes + 1, sizeof *begins);
     int64_t *members = malloc((size_t)set->n * sizeof *members);
     int result = -1;
@@ -97,11 +97,11 @@ static int draw_stratified(const struct dataset *set, double fraction, uint64_t 
 
     /* A counting sort: in the end class c's rows begin at members[begins[c + 1]]. */
     for (int64_t i = 0; i < set->n; i++)
-        begins[(set->classes ? set->classes[i] : 0) + 1]++;
+        begins[(classes ? classes[i] : 0) + 1]++;
     for (int c = 0; c < n_classes; c++)
         begins[c + 1] += begins[c];
     for (int64_t i = set->n - 1; i >= 0; i--)
-        members[--begins[(set->classes ? set->classes[i] : 0) + 1]] = i;
+        members[--begins[(classes ? classes[i] : 0) + 1]] = i;
     for (int c = 0; c < n_classes; c++) {
         int64_t begin = begins[c + 1], end = c + 1 < n_classes ? begins[c + 2] : set->n;
         draw(members + begin, end - begin, fraction,
@@ -115,6 +115,25 @@ done:
     return result;
 }
 
+static bool is_one_sided(const bool *drawn, int64_t n)
+{
+    for (int64_t i = 1; i < n; i++)
+        if (drawn[i] != drawn[0])
+            return false;
+    return true;
+}
+
+/* Where every class is too small for a share of its own, the rows are drawn from all. */
+static int draw_rows(const struct dataset *set, double fraction, uint64_t seed, bool *drawn)
+{
+    if (draw_stratified(set, set->classes, fraction, seed, drawn) != 0)
+        return -1;
+    if (!set->classes || !is_one_sided(drawn, set->n))
+        return 0;
+    memset(drawn, 0, (size_t)set->n * sizeof *drawn);
+    return draw_stratified(set, NULL, fraction, seed, drawn);
+}
+
 int dataset_split(struct dataset *set, double fraction, uint64_t seed, struct dataset *rest,
                   struct nn_error *error)
 {
@@ -125,7 +144,7 @@ int dataset_split(struct dataset *set, double fraction, uint64_t seed, struct da
 
     bool *drawn = calloc((size_t)set->n + 1, sizeof *drawn);
     int64_t *rows = malloc(((size_t)set->n + 1) * sizeof *rows);
-    if (!drawn || !rows || draw_stratified(set, fraction, seed, drawn) != 0) {
+    if (!drawn || !rows || draw_rows(set, fraction, seed, drawn) != 0) {
         nn_fail(error, "no memory to split %lld rows", (long long)set->n);
         goto done;
     }

@@ -147,9 +147,10 @@ static int load_data(struct training *t, const char *directory, struct nn_error 
         return -1;
     t->data_digest = t->train.digest;
     t->validates = recipe->validation_fraction > 0;
-    return !t->validates ? 0
-                         : dataset_split(&t->train, recipe->validation_fraction, recipe->seed,
-                                         &t->validation, error);
+    if (t->validates && dataset_split(&t->train, recipe->validation_fraction, recipe->seed,
+                                      &t->validation, error) != 0)
+        return nn_fail_in(error, "training.validation_fraction");
+    return 0;
 }
 
 /* A training goes on with the classes of the bundle that it goes on from. */

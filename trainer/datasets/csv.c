@@ -350,9 +350,41 @@ static int read_row(struct csv_file *file, struct dataset *set, struct nn_error 
 
 /* classes */
 
+/* Whether a name is a number, as spreadsheets write them. */
+static bool is_number(const char *name, double *value)
+{
+    char *end;
+    *value = strtod(name, &end);
+    return name[strspn(name, "+-.0123456789eE")] == '\0' && end != name && *end == '\0';
+}
+
+/* Numbers first, by their values ("2" before "10"); the others by their bytes. */
 static int compare_names(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    const char *one = *(const char *const *)a, *other = *(const char *const *)b;
+    double x, y;
+    bool first = is_number(one, &x), second = is_number(other, &y);
+    if (first != second)
+        return first ? -1 : 1;
+    if (first && x != y)
+        return x < y ? -1 : 1;
+    return strcmp(one, other);
+}
+
+/* Names have to be UTF-8: they stand in the bundle's JSON. */
+static int check_text(const struct csv_file *file, const char *class, struct nn_error *error)
+{
+    struct column_text name;
+    json_t *text = json_string(class);
+    json_decref(text);
+    if (text)
+        return 0;
+    int64_t row = 0;
+    while (file->classes[row].name != class)
+        row++;
+    return nn_fail(error, "%s:%lld: %s: the name of a class is not UTF-8", file->path,
+                   (long long)file->classes[row].line,
+                   print_column(file, file->labels[0], &name));
 }
 
 /* Names the classes by the values found, sorted. */
@@ -382,11 +414,14 @@ static int find_classes(const struct csv_file *file, struct dataset *set,
         goto done;
     }
     set->n_labels = (int)n;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
+        if (check_text(file, names[i], error) != 0)
+            goto done;
         if (!(set->labels[i] = strdup(names[i]))) {
             no_memory(file, error);
             goto done;
         }
+    }
     result = 0;
 
 done:
@@ -404,7 +439,7 @@ static int compare_entries(const void *a, const void *b)
     return strcmp(((const struct class_entry *)a)->name, ((const struct class_entry *)b)->name);
 }
 
-/* The number that stands for a class whose name it is not; -1: neither. */
+/* The number that stands for a class that the recipe names otherwise; -1: neither. */
 static int class_number(const char *text, int n)
 {
     char *end;
@@ -438,7 +473,9 @@ static int take_classes(const struct csv_file *file, struct dataset *set,
         struct class_entry key = {.name = file->classes[i].name};
         const struct class_entry *found = bsearch(&key, entries, (size_t)set->n_labels,
                                                   sizeof *entries, compare_entries);
-        set->classes[i] = found ? found->class : class_number(key.name, set->n_labels);
+        set->classes[i] = found                             ? found->class
+                        : file->settings->common.labels ? class_number(key.name, set->n_labels)
+                                                        : -1;
         if (set->classes[i] < 0) {
             struct column_text name;
             nn_fail(error, "%s:%lld: %s: class \"%.40s\" is none of the %d classes (\"%.40s\"%s",
@@ -507,24 +544,24 @@ static int load_csv(struct dataset *set, const struct dataset_request *request,
     bool cut = json_is_object(settings.test);
     const char *name = part == DATASET_TEST && !cut ? json_string_value(settings.test)
                                                     : settings.train;
-    char *path = format_path(request, name, error);
-    int result = path ? load_file(set, path, &settings, request, false, error) : -1;
-    free(path);
-    if (result != 0 || !cut)
-        return result;
-
     struct csv_test test;
     struct dataset rest = {0};
-    if (fields_read(settings.test, "data.test", test_fields, &test, error) != 0 ||
-        dataset_split(set, test.fraction, (uint64_t)settings.seed, &rest, error) != 0)
-        return -1;
-    if (part == DATASET_TEST) {
-        struct dataset train = *set;
-        *set = rest;
-        rest = train;
+    char *path = format_path(request, name, error);
+    int result = path ? load_file(set, path, &settings, request, false, error) : -1;
+    if (result == 0 && cut) {
+        result = fields_read(settings.test, "data.test", test_fields, &test, error);
+        if (result == 0 && dataset_split(set, test.fraction, (uint64_t)settings.seed, &rest,
+                                         error) != 0)
+            result = nn_fail_in(error, "%s", path);
+        if (result == 0 && part == DATASET_TEST) {
+            struct dataset train = *set;
+            *set = rest;
+            rest = train;
+        }
     }
     dataset_release(&rest);
-    return 0;
+    free(path);
+    return result;
 }
 
 static int load_csv_features(struct dataset *set, const char *path,

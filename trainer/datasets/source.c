@@ -17,7 +17,8 @@ int source_open(struct source *source, const char *path, struct nn_error *error)
     struct stat status;
     *source = (struct source){.path = path};
 
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* A named pipe must not wait for its other end before it is refused. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &status) != 0) {
         nn_fail(error, "%s: %s", path, strerror(errno));
         goto fail;
