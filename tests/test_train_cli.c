@@ -125,6 +125,7 @@ static void wrong_calls_are_named_and_end_with_2(void **state)
         {{"fit", "a", "--epoch", "3"},
          "unknown option \"--epoch\", did you mean \"--epochs\"?"},
         {{"fit", "a", "--epochs"}, "a value is missing after \"--epochs\""},
+        {{"fit", ""}, "an argument is empty; it takes \"RECIPE\""},
         {{"fit", "a", "--epochs", "0"}, "--epochs \"0\": expected N from 1 to 1000000"},
         {{"fit", "a", "--epochs=3x"}, "--epochs \"3x\": expected N"},
         {{"fit", "a", "--seed", "-1"}, "--seed \"-1\": expected N from 0"},
@@ -178,6 +179,43 @@ static void a_training_that_explodes_names_a_layer_and_publishes_nothing(void **
     assert_says("err", "gave values that are not finite");
     assert_says("err", "nothing is published");
     assert_false(exists("exploded"));
+}
+
+static void a_folder_that_cannot_be_published_in_is_refused_before_the_training(void **state)
+{
+    (void)state;
+    const char *recipe = write_text("digits.json", digits_recipe);
+    const char *file = write_text("file", "no folder");
+    char inside[512];
+    snprintf(inside, sizeof inside, "%s/deeper/still", file);
+    const char *const folders[] = {file, inside};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(RUN("fit", recipe, "--out", folders[i]), 1);
+        assert_says("err", i ? "Not a directory" : "file: Not a directory");
+        assert_says("out", "");
+    }
+    /* The number of the last version that there can be is taken. */
+    mkdir(scratch_path("full"), 0700);
+    mkdir(scratch_path("full/999999999999999999"), 0700);
+    assert_int_equal(RUN("fit", scratch_path("digits.json"), "--epochs", "1", "--out",
+                         scratch_path("full")),
+                     1);
+    assert_says("err", "no version can follow 999999999999999999");
+}
+
+/* A bundle of another net is refused for that, not for the data of the recipe. */
+static void weights_to_go_on_from_are_looked_at_before_the_data(void **state)
+{
+    (void)state;
+    const char *recipe = write_text("digits.json", digits_recipe);
+    assert_int_equal(RUN("fit", recipe, "--epochs", "1", "--out", scratch_path("from")), 0);
+    const char *other = write_text(
+        "other.json", "{\"name\": \"other\", \"inputs\": [{\"name\": \"x\", \"shape\": [2]}],"
+                      " \"data\": {\"format\": \"csv\", \"train\": \"none\", \"label\": 2},"
+                      " \"layers\": [{\"type\": \"dense\", \"units\": 3}],"
+                      " \"loss\": \"softmax_cross_entropy\"}");
+    assert_int_equal(RUN("fit", other, "--from", scratch_path("from/1/model.safetensors")), 1);
+    assert_says("err", "\"dense_1.weight\" is FP32 [10, 1352], the recipe's is FP32 [3, 2]");
 }
 
 /* ---- the whole path --------------------------------------------------------------------- */
@@ -466,6 +504,8 @@ int main(void)
         cmocka_unit_test(help_and_version_are_given),
         cmocka_unit_test(what_cannot_be_done_is_named_and_ends_with_1),
         cmocka_unit_test(a_training_that_explodes_names_a_layer_and_publishes_nothing),
+        cmocka_unit_test(a_folder_that_cannot_be_published_in_is_refused_before_the_training),
+        cmocka_unit_test(weights_to_go_on_from_are_looked_at_before_the_data),
         cmocka_unit_test(what_is_trained_can_be_evaluated_applied_and_trained_on),
         cmocka_unit_test(the_bundles_bytes_do_not_depend_on_the_threads),
         cmocka_unit_test(tables_are_learned_and_labelled),

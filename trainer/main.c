@@ -159,16 +159,18 @@ static int prepare(struct training *t, const struct options *options, struct nn_
     if (read_recipe(&t->recipe, options, error) != 0)
         return -1;
     t->network = network_new(&t->recipe, error);
-    if (!t->network || (options->from && bundle_read(&t->from, options->from, error) != 0))
+    if (!t->network)
+        return -1;
+    network_initialize(t->network, t->recipe.seed);
+    if (options->from && (network_load(t->network, options->from, error) != 0 ||
+                          bundle_read(&t->from, options->from, error) != 0))
         return -1;
     char *directory = find_data(options, options->arguments[0]);
     int status = directory ? load_data(t, directory, error) : nn_fail(error, "out of memory");
     free(directory);
-    if (status != 0)
-        return -1;
-    network_initialize(t->network, t->recipe.seed);
-    return options->from ? network_load(t->network, options->from, error)
-                         : network_fit_data(t->network, &t->recipe, &t->train, error);
+    if (status != 0 || options->from)
+        return status;
+    return network_fit_data(t->network, &t->recipe, &t->train, error);
 }
 
 static void release(struct training *t)
@@ -181,6 +183,21 @@ static void release(struct training *t)
     recipe_release(&t->recipe);
 }
 
+/* Where a training is published; to be freed. */
+static char *folder_to_publish_in(const struct options *options)
+{
+    return options->out ? strdup(options->out) : folder_of(options->arguments[0]);
+}
+
+/* Better now than when hours of training are to be saved. */
+static int check_folder(const struct options *options, struct nn_error *error)
+{
+    char *folder = folder_to_publish_in(options);
+    int status = folder ? publish_check(folder, error) : nn_fail(error, "out of memory");
+    free(folder);
+    return status;
+}
+
 static int publish_result(const struct training *t, const struct options *options)
 {
     struct nn_error error = {0};
@@ -188,7 +205,7 @@ static int publish_result(const struct training *t, const struct options *option
         nn_fail(&error, "%s: nothing was learned, nothing is published", options->arguments[0]);
         return fail(&error);
     }
-    char *folder = options->out ? strdup(options->out) : folder_of(options->arguments[0]);
+    char *folder = folder_to_publish_in(options);
     const struct publication publication = {.network = t->network,
                                             .recipe = &t->recipe,
                                             .train = &t->train,
@@ -210,7 +227,7 @@ static int run_fit(const struct options *options)
     struct nn_error error = {0};
     struct training t = {0};
     int status = FAILED;
-    if (prepare(&t, options, &error) != 0) {
+    if (check_folder(options, &error) != 0 || prepare(&t, options, &error) != 0) {
         fail(&error);
         goto done;
     }
@@ -232,14 +249,16 @@ static int run_fit(const struct options *options)
         printf("stopped early: epoch %d was the best\n", t.result.best_epoch);
     if (t.result.end == FIT_INTERRUPTED && t.result.n_epochs > 0)
         printf("interrupted: epoch %d was the best\n", t.result.best_epoch);
-    status = publish_result(&t, options);
     if (t.result.end == FIT_NOT_FINITE) {
         nn_fail(&error,
                 "%s: training stopped in epoch %d: %s gave values that are not finite; "
                 "try a lower learning rate or clip_norm",
                 options->arguments[0], t.result.n_epochs + 1, t.result.layer);
-        status = fail(&error);
+        fail(&error);
     }
+    status = publish_result(&t, options);
+    if (t.result.end == FIT_NOT_FINITE)
+        status = FAILED;
 
 done:
     release(&t);
@@ -347,7 +366,8 @@ static void print_help(FILE *out, const struct command *command)
         fputs("  predictd-train COMMAND --help\n  predictd-train --version\n", out);
 }
 
-static int usage_error(const struct command *command, const char *what, const char *word)
+/* The nearest option of the command, or command (NULL), to a word that is none. */
+static const char *nearest_word(const struct command *command, const char *word)
 {
     const char *names[N_FLAGS + N_COMMANDS + 1];
     int n = 0;
@@ -358,11 +378,15 @@ static int usage_error(const struct command *command, const char *what, const ch
         if (!command)
             names[n++] = commands[i].name;
     names[n] = NULL;
-    const char *nearest = word ? nearest_name(word, names) : NULL;
-    fprintf(stderr, "predictd-train%s%s: %s", command ? " " : "", command ? command->name : "",
-            what);
-    if (word)
-        fprintf(stderr, " \"%s\"", word);
+    const char *nearest = nearest_name(word, names);
+    return nearest && strcmp(nearest, word) != 0 ? nearest : NULL;
+}
+
+static int usage_error(const struct command *command, const char *what, const char *word)
+{
+    const char *nearest = nearest_word(command, word);
+    fprintf(stderr, "predictd-train%s%s: %s \"%s\"", command ? " " : "",
+            command ? command->name : "", what, word);
     if (nearest)
         fprintf(stderr, ", did you mean \"%s\"?", nearest);
     fprintf(stderr, "\n`predictd-train %s%s--help` shows what there is\n",
@@ -413,6 +437,9 @@ static int read_options(const struct command *command, int n, char **words,
         if (word[0] != '-' || word[1] == '\0') {
             if (n_arguments == command->n_arguments)
                 return usage_error(command, "one argument too many:", word);
+            if (*word == '\0')
+                return usage_error(command, "an argument is empty; it takes",
+                                   command->arguments);
             options->arguments[n_arguments++] = word;
             continue;
         }

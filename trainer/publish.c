@@ -171,11 +171,15 @@ static int write_history(const char *path, const struct fit_result *result,
 
 /* ---- versions --------------------------------------------------------------------------- */
 
+/* Versions have at most so many digits, for the server too. */
+enum { MAX_DIGITS = 18 };
+static const int64_t max_version = INT64_C(999999999999999999);
+
 /* A version's folder is a number without leading zeros; 0: the name is none. */
 static int64_t version_of(const char *name)
 {
     size_t digits = strspn(name, "0123456789");
-    if (digits == 0 || digits > 18 || name[digits] != '\0' || name[0] == '0')
+    if (digits == 0 || digits > MAX_DIGITS || name[digits] != '\0' || name[0] == '0')
         return 0;
     return strtoll(name, NULL, 10);
 }
@@ -199,6 +203,29 @@ static int make_folders(const char *path, struct nn_error *error)
     return status;
 }
 
+int publish_check(const char *directory, struct nn_error *error)
+{
+    char *path = strdup(*directory ? directory : "."), *slash;
+    if (!path)
+        return nn_fail(error, "out of memory");
+    struct stat state;
+    int status = 0;
+    while (stat(path, &state) != 0 && status == 0) {
+        if (errno != ENOENT || strcmp(path, ".") == 0)
+            status = nn_fail(error, "%s: %s", path, strerror(errno));
+        else if (!(slash = strrchr(path, '/')))
+            strcpy(path, ".");
+        else
+            slash[slash == path] = '\0';
+    }
+    if (status == 0 && !S_ISDIR(state.st_mode))
+        status = nn_fail(error, "%s: %s", path, strerror(ENOTDIR));
+    if (status == 0 && access(path, W_OK | X_OK) != 0)
+        status = nn_fail(error, "%s: cannot publish there: %s", path, strerror(errno));
+    free(path);
+    return status;
+}
+
 /* Makes the folder of the next version: whoever makes it has the number for himself. Returns
  * its path, to be freed. */
 static char *make_version(const char *directory, struct nn_error *error)
@@ -217,6 +244,10 @@ static char *make_version(const char *directory, struct nn_error *error)
     closedir(folder);
     for (;;) {
         char *path;
+        if (version == max_version) {
+            nn_fail(error, "%s: no version can follow %" PRId64, directory, version);
+            return NULL;
+        }
         if (asprintf(&path, "%s/%" PRId64, directory, ++version) < 0) {
             nn_fail(error, "out of memory");
             return NULL;

@@ -21,4 +21,8 @@ struct publication {
 char *publish(const struct publication *publication, const char *directory,
               struct nn_error *error);
 
+/* Whether a version could be published in that folder, as far as that can be told before: it,
+ * or the first of its parents that is there, is a folder that may be written to. */
+int publish_check(const char *directory, struct nn_error *error);
+
 #endif
