@@ -123,7 +123,8 @@ help:
 build_modules := libmicrohttpd jansson openblas zlib
 build_needs   := gcc libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
                  zlib1g-dev curl
-test_needs    := $(build_needs) libcurl4-openssl-dev libcmocka-dev libonnx-testdata python3
+test_needs    := $(build_needs) libcurl4-openssl-dev libcmocka-dev libonnx-testdata python3 \
+                 haproxy nginx-light
 check_needs   := $(test_needs) clang libclang-rt-14-dev
 
 define need # programs, pkg-config modules, files, Debian packages
@@ -145,7 +146,8 @@ endef
 need-build:
 	$(call need,gcc pkg-config curl,$(build_modules),,$(build_needs))
 need-test:
-	$(call need,gcc pkg-config curl python3,$(packages),/usr/share/libonnx-testdata,$(test_needs))
+	$(call need,gcc pkg-config curl python3,$(packages),/usr/share/libonnx-testdata \
+	    /usr/sbin/haproxy /usr/sbin/nginx,$(test_needs))
 need-check: need-test
 	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
 
