@@ -350,10 +350,12 @@ static void completed(void *cls, struct MHD_Connection *connection, void **state
     struct http_request *r = *state;
     (void)cls, (void)connection;
     *state = NULL;
-    if (r && r->waiting)
+    if (r && r->waiting) {
         r->connection = NULL;
-    else if (r)
+        r->path = "";           /* was the connection's */
+    } else if (r) {
         end(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    }
 }
 
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **state,

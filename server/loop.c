@@ -193,7 +193,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
     return 0;
 }
 
-static uint64_t close_parts(struct loop *l)
+uint64_t loop_release(struct loop *l)
 {
     uint64_t lost = 0;
     if (l->http)
@@ -236,12 +236,11 @@ int loop_start(struct loop *l, const struct server *server, int index, struct nn
     return 0;
 
 fail:
-    close_parts(l);
+    loop_release(l);
     return -1;
 }
 
-uint64_t loop_join(struct loop *l)
+void loop_join(struct loop *l)
 {
     pthread_join(l->thread, NULL);
-    return close_parts(l);
 }

@@ -77,8 +77,11 @@ void loop_finish(struct loop *loop, struct http_request *request);
 /* No connection comes any more: answer what is there, end by `close_by`. */
 void loop_stop(struct loop *loop, int64_t close_by);
 
-/* Waits for the end of the thread and releases everything. Returns how many requests ever
- * ended without an answer. */
-uint64_t loop_join(struct loop *loop);
+/* Waits for the end of the thread. Other loops may still look at its counters. */
+void loop_join(struct loop *loop);
+
+/* Releases everything, when every loop has been joined. Returns how many requests ever ended
+ * without an answer. */
+uint64_t loop_release(struct loop *loop);
 
 #endif

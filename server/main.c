@@ -222,8 +222,10 @@ done:
     for (int i = 0; i < started; i++) {
         if (result < 0)
             loop_stop(&server.loops[i], 1);
-        lost += loop_join(&server.loops[i]);
+        loop_join(&server.loops[i]);
     }
+    for (int i = 0; i < started; i++)
+        lost += loop_release(&server.loops[i]);
     if (server.registry)
         registry_free(server.registry);
     free(server.loops);
