@@ -129,14 +129,14 @@ static void digits_fit_only_their_shape(void **state)
     (void)state;
     struct wish wish = digits_wish;
     wish.n_targets = 3;
-    assert_refused(&wish, "digits are of ten classes, the network tells 3 apart");
+    assert_refused(&wish, "data.format: digits are of ten classes, the network tells 3 apart");
     wish = digits_wish;
     wish.input.shape.dims[3] = 27;
-    assert_refused(&wish, "digits are images of 28x28: they do not fit input \"image\" "
+    assert_refused(&wish, "data.format: digits are images of 28x28: they do not fit input \"image\" "
                           "[-1, 1, 28, 27]");
     wish = digits_wish;
     wish.target = TARGET_VALUES;
-    assert_refused(&wish, "digits have classes, no values to predict");
+    assert_refused(&wish, "data.format: digits have classes, no values to predict");
 }
 
 static void digits_depend_only_on_the_seed(void **state)

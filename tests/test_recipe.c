@@ -230,6 +230,15 @@ static const struct bad bad_members[] = {
      "data.target: softmax_cross_entropy with outputs [-1, 10] is not trained by values"},
     {"data", "{'format': 'csv', 'train': 'x.csv', 'label': -1, 'labels': ['a', 'b']}",
      "data.labels: 2 names, but the layers tell 10 classes apart"},
+
+    /* what the data have to give to inputs and target */
+    {"data", "{'format': 'csv', 'train': 'x.csv'}",
+     "data.label: missing: which column is to be predicted?"},
+    {"data", "{'format': 'csv', 'train': 'x.csv', 'label': [1, 2]}",
+     "data.label: 2 columns, expected the one of the class"},
+    {"data", "{'format': 'idx', 'train': {'features': 'x.idx'}}", "data.train.labels: missing"},
+    {"data", "{'format': 'idx', 'train': {'features': {'imag': 'x'}, 'labels': 'y'}}",
+     "data.train.features: no file for input \"image\""},
 };
 
 static void bad_members_are_refused_by_path(void **state)
@@ -247,6 +256,38 @@ static void bad_members_are_refused_by_path(void **state)
         assert_null(recipe.inputs);
         assert_int_equal(recipe_parse(&recipe, text, NULL), -1);
         free(text);
+    }
+}
+
+static void columns_of_a_table_are_checked_before_it_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *v, *data, *error;
+    } rows[] = {
+        {"", "", "inputs[1].columns: missing: there are several inputs"},
+        {", 'columns': ['b']", "",
+         "inputs[1].columns[0]: a column has a name only with \"header\": true"},
+        {", 'columns': ['b']", ", 'header': true", NULL},
+        {", 'columns': [1]", "", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[800];
+        snprintf(text, sizeof text,
+                 "{'name': 'two', 'inputs': [{'name': 'u', 'shape': [1], 'columns': [0]},"
+                 " {'name': 'v', 'shape': [1]%s}], 'loss': 'mean_squared_error',"
+                 " 'data': {'format': 'csv', 'train': 'x.csv', 'label': 2%s},"
+                 " 'layers': [{'type': 'concat', 'inputs': ['u', 'v']},"
+                 " {'type': 'dense', 'units': 1}]}", rows[i].v, rows[i].data);
+        json_t *json = parse(text);
+        char *canonical = json_dumps(json, 0);
+        struct recipe recipe;
+        struct nn_error error = {0};
+        assert_int_equal(recipe_parse(&recipe, canonical, &error), rows[i].error ? -1 : 0);
+        assert_string_equal(error.text, rows[i].error ? rows[i].error : "");
+        recipe_release(&recipe);
+        free(canonical);
+        json_decref(json);
     }
 }
 
@@ -455,6 +496,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_members_are_refused_by_path),
+        cmocka_unit_test(columns_of_a_table_are_checked_before_it_is_read),
         cmocka_unit_test(text_that_is_not_json_is_refused_by_line_and_column),
         cmocka_unit_test(a_long_value_is_shortened_in_the_message),
         cmocka_unit_test(errors_of_a_file_begin_with_its_path),

@@ -46,6 +46,14 @@ int dataset_check(const json_t *data, struct nn_error *error)
     return format ? format->check(data, error) : -1;
 }
 
+int dataset_check_request(const struct dataset_request *request, struct nn_error *error)
+{
+    const struct dataset_format *format = find_format(request->data, error);
+    if (!format)
+        return -1;
+    return format->check_request ? format->check_request(request, error) : 0;
+}
+
 static bool ends_with(const char *path, const char *end)
 {
     size_t n = strlen(path), m = strlen(end);

@@ -63,6 +63,10 @@ struct dataset_request {
  * ..."), the nearest valid key for an unknown one. */
 int dataset_check(const json_t *data, struct nn_error *error);
 
+/* The same for a whole request: whether its data give what its inputs and target need, as far as
+ * that can be told without touching a file. */
+int dataset_check_request(const struct dataset_request *request, struct nn_error *error);
+
 /* Errors name the file, and the line and column of a CSV. On failure *set is empty. */
 int dataset_load(struct dataset *set, const struct dataset_request *request,
                  enum dataset_part part, struct nn_error *error);

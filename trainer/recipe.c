@@ -372,9 +372,15 @@ static int check_output(struct recipe *recipe, const struct network *network,
     if (recipe->target == TARGET_INPUT && n != n_input)
         return nn_fail(error, "data.target: the layers give %lld outputs, the input has %lld "
                        "elements", (long long)n, (long long)n_input);
-    if (check_logits(recipe->loss, network, error) != 0)
+    if (check_logits(recipe->loss, network, error) != 0 ||
+        check_labels(recipe, n, error) != 0)
         return -1;
-    return check_labels(recipe, n, error);
+    const struct dataset_request request = {.data = recipe->data,
+                                            .n_inputs = recipe->n_inputs,
+                                            .inputs = recipe->inputs,
+                                            .target = recipe->target,
+                                            .n_targets = (int)n};
+    return dataset_check_request(&request, error);
 }
 
 static int check_fit(struct recipe *recipe, struct nn_error *error)

@@ -7,87 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/datasets/format.h"
+#include "trainer/datasets/csv_settings.h"
 #include "trainer/datasets/records.h"
 
 /* the recipe */
 
-struct csv_settings {
-    struct format_common common;
-    const char *train;
-    const json_t *test;         /* a file, or {"fraction": f} of the one of train */
-    bool header;
-    const char *delimiter;
-    const json_t *label;        /* NULL: none */
-    int64_t seed;               /* of the rows that "fraction" draws */
-};
-
-static const struct field csv_fields[] = {
-    FORMAT_COMMON_FIELDS,
-    {"train", FIELD_STRING, offsetof(struct csv_settings, train), .required = true},
-    {"test", FIELD_JSON, offsetof(struct csv_settings, test), .required = false},
-    {"header", FIELD_BOOL, offsetof(struct csv_settings, header), .initial = false},
-    {"delimiter", FIELD_STRING, offsetof(struct csv_settings, delimiter), .required = false},
-    {"label", FIELD_JSON, offsetof(struct csv_settings, label), .required = false},
-    {"seed", FIELD_INT, offsetof(struct csv_settings, seed), .min = 0, .max = 0x1p53},
-    {0},
-};
-
-struct csv_test {
-    double fraction;
-};
-
-static const struct field test_fields[] = {
-    {"fraction", FIELD_REAL, offsetof(struct csv_test, fraction), .min = 0, .max = 1,
-     .min_open = true, .max_open = true, .required = true},
-    {0},
-};
-
-static int check_column(const json_t *column, const char *path, bool header,
-                        struct nn_error *error)
-{
-    if (!json_is_string(column) && !json_is_integer(column))
-        return fields_fail(error, path, "a column's name or number", column);
-    if (json_is_string(column) && !header)
-        return nn_fail(error, "%s: a column has a name only with \"header\": true", path);
-    return 0;
-}
-
-static int read_settings(const json_t *data, struct csv_settings *settings,
-                         struct nn_error *error)
-{
-    if (fields_read(data, "data", csv_fields, settings, error) != 0 ||
-        format_check_labels(&settings->common, error) != 0)
-        return -1;
-
-    if (!settings->delimiter)
-        settings->delimiter = ",";
-    if (strlen(settings->delimiter) != 1 || strchr("\"\r\n", *settings->delimiter))
-        return nn_fail(error, "data.delimiter: expected one character that is no quote and no "
-                              "line end, got \"%.20s\"", settings->delimiter);
-
-    struct csv_test test;
-    if (json_is_object(settings->test)
-            ? fields_read(settings->test, "data.test", test_fields, &test, error) != 0
-            : settings->test && !json_is_string(settings->test))
-        return fields_fail(error, "data.test", "a file or {\"fraction\": ...}", settings->test);
-
-    const json_t *label = settings->label;
-    if (!json_is_array(label))
-        return label ? check_column(label, "data.label", settings->header, error) : 0;
-    for (size_t i = 0; i < json_array_size(label); i++) {
-        struct field_path path;
-        field_path_index(&path, "data.label", i);
-        if (check_column(json_array_get(label, i), path.text, settings->header, error) != 0)
-            return -1;
-    }
-    return 0;
-}
-
 static int check_csv(const json_t *data, struct nn_error *error)
 {
     struct csv_settings settings;
-    return read_settings(data, &settings, error);
+    return csv_read_settings(data, &settings, error);
+}
+
+static int check_csv_request(const struct dataset_request *request, struct nn_error *error)
+{
+    struct csv_settings settings;
+    return csv_read_request(request, &settings, error);
 }
 
 /* a file being read */
@@ -190,18 +124,6 @@ static int find_labels(struct csv_file *file, int64_t n_elements, struct nn_erro
             return no_column(file, one, error);
         file->labels[file->n_labels++] = column;
     }
-
-    enum dataset_target target = file->request->target;
-    if (file->unlabelled || target == TARGET_INPUT)
-        return 0;
-    if (n == 0)
-        return nn_fail(error, "data.label: missing: which column is to be predicted?");
-    if (target == TARGET_CLASSES && n > 1)
-        return nn_fail(error, "data.label: %zu columns, expected the one of the class", n);
-    if (target == TARGET_VALUES && file->request->n_targets > 0 &&
-        n != (size_t)file->request->n_targets)
-        return nn_fail(error, "data.label: %zu columns, the network has %d outputs", n,
-                       file->request->n_targets);
     return 0;
 }
 
@@ -220,10 +142,6 @@ static int find_input(struct csv_file *file, int i, struct nn_error *error)
     struct shape_text shape;
     size_t n = json_array_size(input->columns);
     int64_t elements = format_row_elements(file->request, i), found = 0;
-
-    if (!input->columns && file->request->n_inputs > 1)
-        return nn_fail(error, "input \"%s\" needs \"columns\": there are several inputs",
-                       input->name);
     size_t most = input->columns ? n : (size_t)file->n_columns;
     int *columns = file->inputs[i] = malloc((most + 1) * sizeof *columns);
     if (!columns)
@@ -536,28 +454,24 @@ static int load_csv(struct dataset *set, const struct dataset_request *request,
                     enum dataset_part part, struct nn_error *error)
 {
     struct csv_settings settings;
-    if (read_settings(request->data, &settings, error) != 0)
+    if (csv_read_request(request, &settings, error) != 0)
         return -1;
     if (part == DATASET_TEST && !settings.test)
         return nn_fail(error, "data.test: missing");
 
-    bool cut = json_is_object(settings.test);
+    bool cut = settings.fraction > 0;
     const char *name = part == DATASET_TEST && !cut ? json_string_value(settings.test)
                                                     : settings.train;
-    struct csv_test test;
     struct dataset rest = {0};
     char *path = format_path(request, name, error);
     int result = path ? load_file(set, path, &settings, request, false, error) : -1;
-    if (result == 0 && cut) {
-        result = fields_read(settings.test, "data.test", test_fields, &test, error);
-        if (result == 0 && dataset_split(set, test.fraction, (uint64_t)settings.seed, &rest,
-                                         error) != 0)
-            result = nn_fail_in(error, "%s", path);
-        if (result == 0 && part == DATASET_TEST) {
-            struct dataset train = *set;
-            *set = rest;
-            rest = train;
-        }
+    if (result == 0 && cut && dataset_split(set, settings.fraction, (uint64_t)settings.seed,
+                                            &rest, error) != 0)
+        result = nn_fail_in(error, "%s", path);
+    if (result == 0 && cut && part == DATASET_TEST) {
+        struct dataset train = *set;
+        *set = rest;
+        rest = train;
     }
     dataset_release(&rest);
     free(path);
@@ -570,7 +484,9 @@ static int load_csv_features(struct dataset *set, const char *path,
     struct csv_settings settings = {.delimiter = ","};
     const char *format = json_string_value(json_object_get(request->data, "format"));
     if (format && strcmp(format, csv_format.name) == 0 &&
-        read_settings(request->data, &settings, error) != 0)
+        csv_read_settings(request->data, &settings, error) != 0)
+        return -1;
+    if (csv_check_inputs(&settings, request, error) != 0)
         return -1;
     return load_file(set, path, &settings, request, true, error);
 }
@@ -578,6 +494,7 @@ static int load_csv_features(struct dataset *set, const char *path,
 const struct dataset_format csv_format = {
     .name = "csv",
     .check = check_csv,
+    .check_request = check_csv_request,
     .load = load_csv,
     .load_features = load_csv_features,
 };

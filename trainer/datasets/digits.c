@@ -259,29 +259,35 @@ static int check_digits(const json_t *data, struct nn_error *error)
     return 0;
 }
 
+static int check_digits_request(const struct dataset_request *request, struct nn_error *error)
+{
+    struct shape_text text;
+    if (request->n_inputs != 1 || format_row_elements(request, 0) != PIXELS)
+        return nn_fail(error, "data.format: digits are images of 28x28: they do not fit input \"%s\" %s%s",
+                       request->inputs[0].name, shape_print(&request->inputs[0].shape, &text),
+                       request->n_inputs > 1 ? " and more inputs" : "");
+    if (request->target == TARGET_VALUES)
+        return nn_fail(error, "data.format: digits have classes, no values to predict");
+    int wanted = format_n_classes(request);
+    if (request->target == TARGET_CLASSES && wanted > 0 && wanted != N_DIGITS)
+        return nn_fail(error, "data.format: digits are of ten classes, the network tells %d "
+                              "apart", wanted);
+    return 0;
+}
+
 static int load_digits(struct dataset *set, const struct dataset_request *request,
                        enum dataset_part part, struct nn_error *error)
 {
     struct digits_settings settings;
-    struct shape_text text;
-    if (fields_read(request->data, "data", digits_fields, &settings, error) != 0)
+    if (fields_read(request->data, "data", digits_fields, &settings, error) != 0 ||
+        check_digits_request(request, error) != 0)
         return -1;
-    if (request->n_inputs != 1 || format_row_elements(request, 0) != PIXELS)
-        return nn_fail(error, "digits are images of 28x28: they do not fit input \"%s\" %s%s",
-                       request->inputs[0].name, shape_print(&request->inputs[0].shape, &text),
-                       request->n_inputs > 1 ? " and more inputs" : "");
-    if (request->target == TARGET_VALUES)
-        return nn_fail(error, "digits have classes, no values to predict");
 
     int64_t n = part == DATASET_TRAIN ? settings.train : settings.test;
     if (format_reserve(set, request, NN_UINT8, n, error) != 0)
         return -1;
     set->n = n;
     if (request->target == TARGET_CLASSES) {
-        int wanted = format_n_classes(request);
-        if (wanted > 0 && wanted != N_DIGITS)
-            return nn_fail(error, "digits are of ten classes, the network tells %d apart",
-                           wanted);
         if (!(set->classes = malloc((size_t)n * sizeof *set->classes)))
             return nn_fail(error, "no memory for %lld classes", (long long)n);
         if (format_name_classes(set, request, settings.common.labels, error) != 0 ||

@@ -15,6 +15,9 @@ struct dataset_format {
 
     /* Checks the whole "data" member. NULL, like load: not for training. */
     int (*check)(const json_t *data, struct nn_error *error);
+
+    /* The same of what the request wants of it; NULL: load does, which reads no file. */
+    int (*check_request)(const struct dataset_request *request, struct nn_error *error);
     int (*load)(struct dataset *set, const struct dataset_request *request,
                 enum dataset_part part, struct nn_error *error);
 

@@ -259,19 +259,56 @@ static int check_idx(const json_t *data, struct nn_error *error)
     return settings.test ? read_part(settings.test, "data.test", &part, error) : 0;
 }
 
+/* The file of input i's features. */
+static const char *file_of(const struct idx_part *part, const char *path,
+                           const struct dataset_request *request, int i, struct nn_error *error)
+{
+    const char *name = json_string_value(part->features), *input = request->inputs[i].name;
+    if (name && request->n_inputs > 1) {
+        nn_fail(error, "%s.features: one file for %d inputs, expected an object of files by "
+                       "input", path, request->n_inputs);
+        return NULL;
+    }
+    if (!name)
+        name = json_string_value(json_object_get(part->features, input));
+    if (!name)
+        nn_fail(error, "%s.features: no file for input \"%s\"", path, input);
+    return name;
+}
+
+static int check_part(const json_t *json, const char *path,
+                      const struct dataset_request *request, struct nn_error *error)
+{
+    struct idx_part part;
+    if (!json)
+        return 0;
+    if (read_part(json, path, &part, error) != 0)
+        return -1;
+    for (int i = 0; i < request->n_inputs; i++)
+        if (!file_of(&part, path, request, i, error))
+            return -1;
+    if (!part.labels && request->target != TARGET_INPUT)
+        return nn_fail(error, "%s.labels: missing", path);
+    return 0;
+}
+
+static int check_idx_request(const struct dataset_request *request, struct nn_error *error)
+{
+    struct idx_settings settings;
+    if (fields_read(request->data, "data", idx_fields, &settings, error) != 0 ||
+        check_part(settings.train, "data.train", request, error) != 0)
+        return -1;
+    return check_part(settings.test, "data.test", request, error);
+}
+
 static int load_features_of_part(struct dataset *set, const struct dataset_request *request,
-                                 const struct idx_part *part, struct nn_error *error)
+                                 const struct idx_part *part, const char *part_path,
+                                 struct nn_error *error)
 {
     for (int i = 0; i < request->n_inputs; i++) {
-        const char *name = json_string_value(part->features);
-        if (name && request->n_inputs > 1)
-            return nn_fail(error, "data: \"features\" is one file for %d inputs, expected an "
-                                  "object of files by input", request->n_inputs);
+        const char *name = file_of(part, part_path, request, i, error);
         if (!name)
-            name = json_string_value(json_object_get(part->features, request->inputs[i].name));
-        if (!name)
-            return nn_fail(error, "data: \"features\" has no file for input \"%s\"",
-                           request->inputs[i].name);
+            return -1;
         char *path = format_path(request, name, error);
         int result = path ? load_feature(set, path, request, i, error) : -1;
         free(path);
@@ -297,7 +334,7 @@ static int load_idx(struct dataset *set, const struct dataset_request *request,
     if (!json)
         return nn_fail(error, "%s: missing", part_path);
     if (read_part(json, part_path, &part, error) != 0 ||
-        load_features_of_part(set, request, &part, error) != 0)
+        load_features_of_part(set, request, &part, part_path, error) != 0)
         return -1;
     if (request->target == TARGET_INPUT)
         return 0;
@@ -333,6 +370,7 @@ static int load_idx_features(struct dataset *set, const char *path,
 const struct dataset_format idx_format = {
     .name = "idx",
     .check = check_idx,
+    .check_request = check_idx_request,
     .load = load_idx,
     .load_features = load_idx_features,
 };
