@@ -139,6 +139,31 @@ static void data_that_do_not_fit_the_network_are_refused(void **state)
     recipe_text_release(&built);
 }
 
+static void targets_of_a_sigmoid_are_probabilities(void **state)
+{
+    (void)state;
+    struct recipe_text built = recipe_text_build(
+        "{'name': 't', 'data': {'format': 'csv', 'train': 'x', 'label': [0, 1]},"
+        "'inputs': [{'name': 'x', 'shape': [1]}], 'layers': [{'type': 'dense', 'units': 2}],"
+        "'loss': 'sigmoid_cross_entropy'}");
+    nn_real x[2] = {1, 2};
+    nn_real targets[2][4] = {{0, 1, 0.5f, 255}, {0, 1, 1, -0.1f}};
+    static const char *const got[2] = {"255", "-0.1"};
+    for (int i = 0; i < 2; i++) {
+        struct dataset set = make_set(2, 1, x, NULL, 0, targets[i], 2);
+        struct fit_result result;
+        struct nn_error error = {0};
+        const struct fit_options options = {.n_threads = 1};
+        char expected[120];
+        snprintf(expected, sizeof expected, "sigmoid_cross_entropy: expected targets from 0 to "
+                 "1, row 1 of the data has %s", got[i]);
+        assert_int_equal(
+            fit(built.network, &built.recipe, &set, NULL, &options, &result, &error), -1);
+        assert_string_equal(error.text, expected);
+    }
+    recipe_text_release(&built);
+}
+
 static volatile sig_atomic_t stop;
 
 static void stop_in_epoch_2(void *context, const struct fit_progress *progress)
@@ -552,26 +577,6 @@ static void a_batch_of_digits_is_cut_into_several_shards(void **state)
     recipe_text_release(&built);
 }
 
-static void count_turn(void *context, int i)
-{
-    __atomic_add_fetch((int *)context + i, 1, __ATOMIC_RELAXED);
-}
-
-static void every_turn_is_taken_once(void **state)
-{
-    (void)state;
-    struct parallel *parallel = parallel_new(3);
-    assert_non_null(parallel);
-    for (int n = 0; n < 200; n++) {
-        int counts[200] = {0};
-        parallel_run(parallel, n, count_turn, counts);
-        for (int i = 0; i < n; i++)
-            assert_int_equal(counts[i], 1);
-    }
-    assert_true(parallel_cpus() >= 1);
-    parallel_free(parallel);
-}
-
 int main(void)
 {
     nn_engine_start();
@@ -579,6 +584,7 @@ int main(void)
         cmocka_unit_test(a_huge_learning_rate_stops_and_keeps_finite_weights),
         cmocka_unit_test(an_input_that_is_not_finite_names_the_first_layer),
         cmocka_unit_test(data_that_do_not_fit_the_network_are_refused),
+        cmocka_unit_test(targets_of_a_sigmoid_are_probabilities),
         cmocka_unit_test(an_interrupted_training_keeps_what_it_has),
         cmocka_unit_test(exclusive_or_is_learned_completely),
         cmocka_unit_test(linear_regression_reaches_the_closed_form),
@@ -587,7 +593,6 @@ int main(void)
         cmocka_unit_test(the_learning_rate_follows_its_schedule_by_steps),
         cmocka_unit_test(running_statistics_follow_the_batches),
         cmocka_unit_test(weights_after_many_steps_are_those_of_a_naive_twin),
-        cmocka_unit_test(every_turn_is_taken_once),
         cmocka_unit_test(a_batch_of_digits_is_cut_into_several_shards),
         cmocka_unit_test(the_same_seed_gives_the_same_bytes_for_any_number_of_threads),
         cmocka_unit_test(another_seed_gives_other_weights),

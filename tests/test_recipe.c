@@ -259,6 +259,32 @@ static void bad_members_are_refused_by_path(void **state)
     }
 }
 
+static void a_batch_of_one_row_has_no_statistics(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *layers, *error;
+    } rows[] = {
+        {"[" FLAT "{'type': 'dense', 'units': 10}, {'type': 'batch_norm', 'name': 'n'}]",
+         "training.batch_size: expected 2 at least, got 1: n (layers[2]) has nothing to average "
+         "over"},
+        {"[{'type': 'batch_norm'}, " FLAT "{'type': 'dense', 'units': 10}]", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_t *json = parse(good);
+        json_object_set_new(json, "layers", parse(rows[i].layers));
+        json_object_set_new(json, "training", parse("{'batch_size': 1}"));
+        char *text = json_dumps(json, 0);
+        struct recipe recipe;
+        struct nn_error error = {0};
+        assert_int_equal(recipe_parse(&recipe, text, &error), rows[i].error[0] ? -1 : 0);
+        assert_string_equal(error.text, rows[i].error);
+        recipe_release(&recipe);
+        free(text);
+        json_decref(json);
+    }
+}
+
 static void columns_of_a_table_are_checked_before_it_is_read(void **state)
 {
     (void)state;
@@ -496,6 +522,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_members_are_refused_by_path),
+        cmocka_unit_test(a_batch_of_one_row_has_no_statistics),
         cmocka_unit_test(columns_of_a_table_are_checked_before_it_is_read),
         cmocka_unit_test(text_that_is_not_json_is_refused_by_line_and_column),
         cmocka_unit_test(a_long_value_is_shortened_in_the_message),

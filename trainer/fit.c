@@ -52,6 +52,18 @@ static double now(void)
 
 /* ---- batches ---------------------------------------------------------------------------- */
 
+/* A probability is what sigmoid_cross_entropy compares with: beyond it has no minimum. */
+static int check_probabilities(const struct dataset *set, struct nn_error *error)
+{
+    for (int64_t i = 0; set->targets && i < set->n * set->n_targets; i++)
+        if (!(set->targets[i] >= 0 && set->targets[i] <= 1))
+            return nn_fail(error,
+                           "sigmoid_cross_entropy: expected targets from 0 to 1, row %lld of "
+                           "the data has %g",
+                           (long long)(i / set->n_targets), (double)set->targets[i]);
+    return 0;
+}
+
 static int check_data(const struct trainer *t, const struct dataset *set,
                       struct nn_error *error)
 {
@@ -71,7 +83,7 @@ static int check_data(const struct trainer *t, const struct dataset *set,
     if (!set->classes && n != t->n_targets)
         return nn_fail(error, "the network has %lld outputs, the data %lld targets",
                        (long long)n, (long long)t->n_targets);
-    return 0;
+    return t->recipe->loss == LOSS_SIGMOID_CROSS_ENTROPY ? check_probabilities(set, error) : 0;
 }
 
 static void gather(void *context, int turn)

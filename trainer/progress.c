@@ -63,12 +63,17 @@ void progress_step(void *context, const struct fit_progress *step)
              (double)step->samples / (step->seconds > 0 ? step->seconds : 1), duration,
              step->loss, accuracy);
 
-    int room = columns(progress->out) - (int)strlen(head) - (int)strlen(tail) - 3;
+    /* A line that is wider than the terminal would be painted below itself each time. */
+    char line[sizeof head + sizeof tail + MAX_BAR + 2];
+    int most = columns(progress->out) - 1;
+    int room = most - (int)strlen(head) - (int)strlen(tail) - 2;
     int width = room < 0 ? 0 : room > MAX_BAR ? MAX_BAR : room;
     int filled = (int)(width * step->step / step->n_steps);
     static const char full[] = "##############################";
-    fprintf(progress->out, "\r%s[%.*s%*s]%s\033[K", head, filled, full, width - filled, "",
-            tail);
+    const char *sides = width > 0 ? "[]" : "";
+    snprintf(line, sizeof line, "%s%.1s%.*s%*s%s%s", head, sides, filled, full, width - filled,
+             "", width > 0 ? sides + 1 : "", tail);
+    fprintf(progress->out, "\r%.*s\033[K", most, line);
     fflush(progress->out);
     progress->drawn = true;
 }

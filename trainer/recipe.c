@@ -331,6 +331,20 @@ static int check_logits(enum loss_kind loss, const struct network *network,
                    loss_names[loss]);
 }
 
+/* One number has no variance: what is normalised by it is always 0. */
+static int check_statistics(const struct recipe *recipe, const struct network *network,
+                            struct nn_error *error)
+{
+    for (int i = 0; i < network->n_layers && recipe->batch_size == 1; i++) {
+        const struct network_layer *layer = &network->layers[i];
+        const struct nn_shape *shape = &network->graph->values[layer->value].type.shape;
+        if (strcmp(layer->type, "batch_norm") == 0 && shape_product(shape, 2, shape->rank) == 1)
+            return nn_fail(error, "training.batch_size: expected 2 at least, got 1: %s "
+                           "(layers[%d]) has nothing to average over", layer->name, i);
+    }
+    return 0;
+}
+
 static int check_labels(const struct recipe *recipe, int64_t n_outputs, struct nn_error *error)
 {
     const json_t *labels = json_object_get(recipe->data, "labels");
@@ -373,6 +387,7 @@ static int check_output(struct recipe *recipe, const struct network *network,
         return nn_fail(error, "data.target: the layers give %lld outputs, the input has %lld "
                        "elements", (long long)n, (long long)n_input);
     if (check_logits(recipe->loss, network, error) != 0 ||
+        check_statistics(recipe, network, error) != 0 ||
         check_labels(recipe, n, error) != 0)
         return -1;
     const struct dataset_request request = {.data = recipe->data,
