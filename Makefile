@@ -190,6 +190,7 @@ check-mnist: need-test
 bench: need-test
 	@$(INNER) all $(benches)
 	@$(BUILD)/bench/bench_predict $(BUILD)
+	@$(BUILD)/bench/bench_kernels
 
 .PHONY: install
 install: all

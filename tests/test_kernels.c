@@ -70,6 +70,72 @@ static void products_of_every_shape_agree_with_the_naive_ones(void **state)
     compare_gemm(false, true, 65, 130, 257, 1, 0, 0);
 }
 
+static void products_of_few_rows_agree_in_every_instruction_set(void **state)
+{
+    (void)state;
+    static const int64_t ns[] = {1, 2, 3, 4, 5, 10, 33}, ks[] = {16, 17, 31, 32, 40, 63, 100};
+    enum { N = sizeof ns / sizeof *ns, K = sizeof ks / sizeof *ks };
+
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        if (!kernels_use((enum kernel_set)set))
+            continue;
+        for (int64_t m = 1; m <= 14; m++)
+            for (int i = 0; i < N * K; i++) {
+                compare_gemm(false, true, m, ns[i % N], ks[i / N], 1, 0, i % 3);
+                compare_gemm(false, true, m, ns[i % N], ks[i / N], 0.5f, -2, i % 5);
+            }
+        int64_t max = kernel_gemm_max_rows();
+        compare_gemm(false, true, max, 7, 65, 1, 1, 3);
+        compare_gemm(false, true, max + 1, 7, 65, 1, 1, 3);
+    }
+    kernels_start();
+}
+
+/* A vector that ends where a row does must not take from the next row. */
+static void what_is_between_the_rows_is_not_looked_at(void **state)
+{
+    (void)state;
+    enum { M = 5, N = 6, K = 37, LD = 48 };
+    nn_real a[M * LD], b[N * LD], c[M * N];
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        if (!kernels_use((enum kernel_set)set))
+            continue;
+        for (int i = 0; i < M * LD; i++)
+            a[i] = i % LD < K ? 1 : NAN;
+        for (int i = 0; i < N * LD; i++)
+            b[i] = i % LD < K ? 2 : NAN;
+        kernel_gemm_rows(M, N, K, 1, a, LD, b, LD, 0, c, N);
+        for (int i = 0; i < M * N; i++)
+            assert_true(c[i] == 2 * K);
+
+        /* Nor does what is counted once make a NaN of an infinity. */
+        a[K - 16] = INFINITY;
+        kernel_gemm_rows(M, N, K, 1, a, LD, b, LD, 0, c, N);
+        for (int i = 0; i < M * N; i++)
+            assert_true(c[i] == (i < N ? INFINITY : 2 * K));
+    }
+    kernels_start();
+}
+
+static void a_row_has_the_same_bits_in_every_batch(void **state)
+{
+    (void)state;
+    enum { N = 10, K = 100 };
+    int64_t max = kernel_gemm_max_rows();
+    nn_real *a = random_vector(max * K, 1), *b = random_vector(N * K, 2);
+    nn_real *all = random_vector(max * N, 3), *c = random_vector(max * N, 4);
+    kernel_gemm(false, true, max, N, K, 1, a, K, b, K, 0, all, N);
+    for (int64_t m = 1; m < max; m++) {
+        int64_t first = max - m;
+        kernel_gemm(false, true, m, N, K, 1, a + first * K, K, b, K, 0, c, N);
+        assert_memory_equal(c, all + first * N, (size_t)(m * N) * sizeof *c);
+    }
+    free(a);
+    free(b);
+    free(all);
+    free(c);
+}
+
 static void a_product_over_nothing_is_zero(void **state)
 {
     (void)state;
@@ -337,6 +403,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_every_shape_agree_with_the_naive_ones),
+        cmocka_unit_test(products_of_few_rows_agree_in_every_instruction_set),
+        cmocka_unit_test(what_is_between_the_rows_is_not_looked_at),
+        cmocka_unit_test(a_row_has_the_same_bits_in_every_batch),
         cmocka_unit_test(a_product_over_nothing_is_zero),
         cmocka_unit_test(functions_are_within_a_few_units_of_the_last_place),
         cmocka_unit_test(functions_keep_the_special_values),

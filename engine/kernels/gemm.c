@@ -1,5 +1,5 @@
 /*
- * Matrix products, by BLAS: the only file that knows cblas.h.
+ * Matrix products, by BLAS where we have nothing better: the only file that knows cblas.h.
  */
 #include "engine/kernels/kernels.h"
 
@@ -11,6 +11,9 @@
 
 void kernels_start(void)
 {
+    int set = KERNEL_SETS - 1;
+    while (!kernels_use((enum kernel_set)set))
+        set--;
     openblas_set_num_threads(1);
 }
 
@@ -52,7 +55,9 @@ void kernel_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
     /* The bitwise or of lengths is at least the largest of them. */
     bool blas_can = (m | n | k | lda | ldb | ldc) <= INT_MAX && m > 0 && n > 0 && k > 0;
 
-    if (!blas_can) {
+    if (!transpose_a && transpose_b && k >= KERNEL_ROWS_MIN_K && m <= kernel_gemm_max_rows()) {
+        kernel_gemm_rows(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    } else if (!blas_can) {
         kernel_gemm_naive(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c,
                           ldc);
     } else if (m == 1 || n == 1) {

@@ -9,8 +9,16 @@
 
 #include "engine/tensor.h"
 
-/* Once per process: one BLAS thread per call (our own threads are the only ones). */
+/* Once per process: the kernels for this processor, and one BLAS thread per call (our own
+ * threads are the only ones). */
 void kernels_start(void);
+
+/* instructions.c: kernels of our own exist for several instruction sets. kernels_start() takes
+ * the last one that the processor has; tests take each, while nothing computes. False: it has
+ * not got that one. */
+enum kernel_set { KERNEL_BASELINE, KERNEL_AVX2, KERNEL_AVX512, KERNEL_SETS };
+bool kernels_use(enum kernel_set set);
+enum kernel_set kernels_used(void);
 
 /* What the BLAS says of itself: version, options, and the kernels it chose for the processor. */
 const char *kernels_blas(void);
@@ -24,6 +32,15 @@ void kernel_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
 void kernel_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                        nn_real alpha, const nn_real *a, int64_t lda, const nn_real *b,
                        int64_t ldb, nn_real beta, nn_real *c, int64_t ldc);
+
+/* gemm_rows.c: C [m, n] = alpha A B' + beta C, with A [m, k] and B [n, k], k >= KERNEL_ROWS_MIN_K:
+ * faster than the BLAS up to kernel_gemm_max_rows(), and kernel_gemm() takes it there. A row of
+ * C has the same bits however many there are. */
+enum { KERNEL_ROWS_MIN_K = 16 };
+int64_t kernel_gemm_max_rows(void);
+void kernel_gemm_rows(int64_t m, int64_t n, int64_t k, nn_real alpha, const nn_real *a,
+                      int64_t lda, const nn_real *b, int64_t ldb, nn_real beta, nn_real *c,
+                      int64_t ldc);
 
 /* vector_math.c: y may be x. */
 void kernel_exp(int64_t n, const nn_real *x, nn_real *y);

@@ -1,0 +1,97 @@
+/*
+ * C = A B' of few rows: kernel_gemm_rows() in every instruction set that the processor has,
+ * beside the BLAS, whose single row is its product of a matrix and a vector. Interleaved
+ * rounds; the best round of each.
+ *
+ *     bench_kernels [ROUNDS]
+ */
+#include <cblas.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/kernels/kernels.h"
+
+enum { BLAS = KERNEL_SETS, CONTESTANTS };
+
+static const char *const names[CONTESTANTS] = {
+    [KERNEL_BASELINE] = "baseline", [KERNEL_AVX2] = "AVX2", [KERNEL_AVX512] = "AVX-512",
+    [BLAS] = "BLAS",
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static float *random_floats(int64_t n)
+{
+    float *x = aligned_alloc(64, ((size_t)n * sizeof *x + 63) / 64 * 64);
+    if (!x)
+        exit(1);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)kernel_random_uniform(1, (uint64_t)i) - 0.5f;
+    return x;
+}
+
+static void multiply(int who, int m, int n, int k, const float *a, const float *b, float *c)
+{
+    if (who != BLAS)
+        kernel_gemm_rows(m, n, k, 1, a, k, b, k, 0, c, n);
+    else if (m == 1)
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1, b, k, a, 1, 0, c, 1);
+    else
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, a, k, b, k, 0, c, n);
+}
+
+static void bench(int m, int n, int k, int rounds)
+{
+    float *a = random_floats((int64_t)m * k), *b = random_floats((int64_t)n * k);
+    float *c = random_floats((int64_t)m * n);
+    double flops = 2.0 * m * n * k, best[CONTESTANTS] = {0};
+    int runs = (int)(2e7 / flops) + 1;
+    for (int round = 0; round < rounds; round++)
+        for (int who = 0; who < CONTESTANTS; who++) {
+            if (who != BLAS && !kernels_use((enum kernel_set)who))
+                continue;
+            double begin = now();
+            for (int i = 0; i < runs; i++)
+                multiply(who, m, n, k, a, b, c);
+            double rate = flops * runs / (now() - begin) / 1e9;
+            if (rate > best[who])
+                best[who] = rate;
+        }
+    double ours = 0;
+    printf("%4d %4d %5d", m, n, k);
+    for (int who = 0; who < CONTESTANTS; who++) {
+        printf(" %9.1f", best[who]);
+        if (who != BLAS && best[who] > 0)
+            ours = best[who];
+    }
+    printf(" %9.2f\n", ours / best[BLAS]);
+    free(a);
+    free(b);
+    free(c);
+}
+
+int main(int argc, char **argv)
+{
+    static const int ms[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32};
+    static const int nks[][2] = {{10, 128}, {64, 64}, {128, 128}, {128, 784}, {512, 784},
+                                 {512, 1024}};
+    int rounds = argc > 1 ? atoi(argv[1]) : 15;
+
+    if (sizeof(nn_real) != sizeof(float))
+        return 0;
+    kernels_start();
+    printf("   m    n     k");
+    for (int who = 0; who < CONTESTANTS; who++)
+        printf(" %9s", names[who]);
+    printf("   GFLOP/s; the last set / BLAS\n");
+    for (size_t i = 0; i < sizeof nks / sizeof *nks; i++)
+        for (size_t j = 0; j < sizeof ms / sizeof *ms; j++)
+            bench(ms[j], nks[i][0], nks[i][1], rounds);
+    return 0;
+}
