@@ -1,15 +1,15 @@
 #include "server/batcher.h"
 
 #include "server/clock.h"
-#include "server/json_tensor.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_ROWS = 8, MAX_OUTPUTS = JSON_TENSOR_MAX_PORTS };
+enum { FIRST_ROWS = 8 };
 
 /* A request whose rows are in a batch's session. */
 struct job {
     struct http_request *request;
+    const struct codec *codec;
     int64_t first, n;           /* rows */
     struct job *next;
 };
@@ -18,7 +18,7 @@ struct job {
 struct batch {
     const struct served *served;
     bool shares;                /* rows of different requests may be computed together */
-    size_t row_bytes[JSON_TENSOR_MAX_PORTS];
+    size_t row_bytes[TENSOR_MAX_PORTS];
     struct nn_session *session; /* NULL until it is needed */
     int64_t used;               /* rows of `jobs` */
     struct job *jobs, **last;
@@ -85,28 +85,14 @@ static void count_answer(const struct batcher *b, const struct served *served,
 
 /* sessions */
 
-static bool has_own_rows(const struct nn_port *port)
-{
-    return port->shape.rank > 0 && port->shape.dims[0] >= 0;
-}
-
-/* Bytes of an element of the first axis. */
-static size_t row_bytes(const struct nn_port *port)
-{
-    size_t bytes = nn_datatype_size(port->datatype);
-    for (int d = 1; d < port->shape.rank; d++)
-        bytes *= (size_t)port->shape.dims[d];
-    return bytes;
-}
-
 static void batch_init(struct batch *batch, const struct served *served)
 {
     *batch = (struct batch){.served = served, .last = &batch->jobs};
     if (!served->model)
         return;
     batch->shares = !nn_model_unbatched(served->model);
-    for (int i = 0; i < nn_model_n_inputs(served->model) && i < JSON_TENSOR_MAX_PORTS; i++)
-        batch->row_bytes[i] = row_bytes(nn_model_input(served->model, i));
+    for (int i = 0; i < nn_model_n_inputs(served->model) && i < TENSOR_MAX_PORTS; i++)
+        batch->row_bytes[i] = tensor_row_bytes(nn_model_input(served->model, i));
 }
 
 static int64_t capacity(const struct batch *batch)
@@ -132,49 +118,25 @@ static int reserve(struct batcher *b, struct batch *batch, int64_t rows, struct 
 
 /* answers */
 
-static int write_outputs(struct buffer *out, struct buffer *labels, const struct batch *batch,
-                         int64_t first, int64_t n, struct nn_error *error)
-{
-    const struct nn_model *model = batch->served->model;
-    const struct nn_tensor *outputs[MAX_OUTPUTS];
-    for (int i = 0; i < nn_model_n_outputs(model) && i < MAX_OUTPUTS; i++)
-        outputs[i] = nn_session_output(batch->session, i);
-    if (json_write_predictions(out, model, outputs, first, n, error) < 0)
-        return -1;
-    json_write_labels(labels, model, outputs[0], first, n);
-    return 0;
-}
-
 static int fail_output(struct http_request *r, const struct nn_error *error)
 {
     return http_error(r, 500, "%s", error->text);
 }
 
-static void write_tail(struct buffer *out, const struct buffer *labels,
-                       const struct served *served)
+static int write_answer(const struct batch *batch, const struct codec *codec,
+                        struct http_request *r, const struct nn_tensor *outputs, int64_t first,
+                        int64_t n)
 {
-    if (labels->size) {
-        buffer_add_text(out, ",\"labels\":");
-        buffer_add(out, labels->data, labels->size);
-    }
-    buffer_add_text(out, ",\"model_name\":");
-    buffer_add_json_string(out, served->name);
-    buffer_printf(out, ",\"model_version\":\"%lld\"}", (long long)served->version);
+    struct nn_error error = {0};
+    return codec->write(r, batch->served, outputs, first, n, &error) == 0
+               ? 200
+               : fail_output(r, &error);
 }
 
-static int answer_rows(const struct batch *batch, const struct job *job)
+static void get_outputs(const struct batch *batch, struct nn_tensor outputs[TENSOR_MAX_PORTS])
 {
-    struct buffer *out = &job->request->answer, labels = {0};
-    struct nn_error error = {0};
-    int status = 200;
-
-    buffer_add_text(out, "{\"predictions\":");
-    if (write_outputs(out, &labels, batch, job->first, job->n, &error) < 0)
-        status = fail_output(job->request, &error);
-    else
-        write_tail(out, &labels, batch->served);
-    buffer_release(&labels);
-    return status;
+    for (int i = 0; i < nn_model_n_outputs(batch->served->model) && i < TENSOR_MAX_PORTS; i++)
+        outputs[i] = *nn_session_output(batch->session, i);
 }
 
 /* the shared batch */
@@ -228,15 +190,20 @@ static int run_session(struct batcher *b, struct batch *batch, int64_t rows,
 static void flush(struct batcher *b, struct batch *batch)
 {
     struct nn_error error = {0};
+    struct nn_tensor outputs[TENSOR_MAX_PORTS];
 
     drop_late(b, batch);
     if (!batch->jobs)
         return;
     int result = run_session(b, batch, batch->used, &error);
+    if (result == 0)
+        get_outputs(batch, outputs);
     for (struct job *job = batch->jobs, *next; job; job = next) {
         next = job->next;
         finish(b, batch, job,
-               result == 0 ? answer_rows(batch, job) : fail_output(job->request, &error));
+               result == 0 ? write_answer(batch, job->codec, job->request, outputs, job->first,
+                                          job->n)
+                           : fail_output(job->request, &error));
     }
     batch->jobs = NULL;
     batch->last = &batch->jobs;
@@ -280,70 +247,104 @@ int batcher_use(struct batcher *b, const struct table *table)
 
 /* requests that run by themselves */
 
-static void copy_rows(struct batch *batch, const struct json_rows *rows, int64_t first, int64_t n)
+static void copy_rows(struct batch *batch, const struct tensor_rows *rows, int64_t first, int64_t n)
 {
     const struct nn_model *model = batch->served->model;
     for (int i = 0; i < nn_model_n_inputs(model); i++) {
         const struct nn_port *port = nn_model_input(model, i);
         size_t bytes = batch->row_bytes[i];
-        size_t count = port->shape.rank == 0 ? 1
-                       : has_own_rows(port)  ? (size_t)port->shape.dims[0]
-                                             : (size_t)n;
+        int64_t fixed = tensor_fixed_rows(port);
+        size_t count = (size_t)(fixed ? fixed : n);
         char *to = nn_session_input(batch->session, i);
         const char *from = rows->data[i];
         memcpy(to + (size_t)batch->used * bytes, from + (size_t)first * bytes, count * bytes);
     }
 }
 
-/* "[a,b]" was written at `joint` behind "[...": makes it one array. */
-static void join_arrays(struct buffer *out, size_t joint)
+static void release_collected(struct nn_tensor collected[TENSOR_MAX_PORTS])
 {
-    if (out->failed)
-        return;
-    out->data[joint - 1] = ',';
-    memmove(out->data + joint, out->data + joint + 1, out->size - joint - 1);
-    out->size--;
+    for (int i = 0; i < TENSOR_MAX_PORTS; i++)
+        free(collected[i].data);
 }
 
-static int run_alone(struct batcher *b, struct batch *batch, struct http_request *r,
-                     const struct json_rows *rows)
+/* Adds the n rows of a run's outputs at row `first` of tensors for all the `total` rows, which
+ * are made with the first piece. -1: no memory. */
+static int collect(const struct batch *batch, struct nn_tensor collected[TENSOR_MAX_PORTS],
+                   int64_t first, int64_t n, int64_t total)
 {
-    struct buffer *out = &r->answer, labels = {0};
-    struct nn_error error = {0};
-    int64_t piece = batch->shares ? b->settings.max_batch : rows->n;
-    int status = 200;
-
-    if (batch->jobs)
-        flush(b, batch);
-    if (reserve(b, batch, piece, &error) < 0)
-        return http_error(r, 500, "%s", error.text);
-    buffer_add_text(out, "{\"predictions\":");
-    for (int64_t first = 0; first < rows->n && status == 200; first += piece) {
-        int64_t n = rows->n - first < piece ? rows->n - first : piece;
-        size_t joint = out->size, label_joint = labels.size;
-        if (is_late(b, r, clock_now())) {
-            status = answer_late(b, batch->served, r);
-            break;
+    for (int i = 0; i < nn_model_n_outputs(batch->served->model); i++) {
+        const struct nn_tensor *output = nn_session_output(batch->session, i);
+        size_t bytes = tensor_row_bytes(nn_model_output(batch->served->model, i));
+        if (!collected[i].data) {
+            collected[i] = *output;
+            collected[i].shape.dims[0] = total;
+            collected[i].data = reallocarray(NULL, (size_t)total, bytes);
+            if (!collected[i].data)
+                return -1;
         }
-        copy_rows(batch, rows, first, n);
-        if (run_session(b, batch, n, &error) < 0 ||
-            write_outputs(out, &labels, batch, 0, n, &error) < 0) {
-            status = fail_output(r, &error);
-            break;
-        }
-        if (first > 0)
-            join_arrays(out, joint);
-        if (first > 0 && labels.size > label_joint)
-            join_arrays(&labels, label_joint);
+        memcpy((char *)collected[i].data + (size_t)first * bytes, output->data,
+               (size_t)n * bytes);
     }
-    if (status == 200)
-        write_tail(out, &labels, batch->served);
-    buffer_release(&labels);
-    if (piece > b->settings.max_batch) {        /* not worth keeping for the next one */
+    return 0;
+}
+
+/* Runs what is larger than a batch piece by piece, then answers it as one. */
+static int run_pieces(struct batcher *b, struct batch *batch, const struct codec *codec,
+                      struct http_request *r, const struct tensor_rows *rows)
+{
+    struct nn_tensor collected[TENSOR_MAX_PORTS] = {0};
+    struct nn_error error = {0};
+    int64_t piece = b->settings.max_batch;
+    int status = 0;
+
+    for (int64_t first = 0; first < rows->n && !status; first += piece) {
+        int64_t n = rows->n - first < piece ? rows->n - first : piece;
+        copy_rows(batch, rows, first, n);
+        if (is_late(b, r, clock_now()))
+            status = answer_late(b, batch->served, r);
+        else if (run_session(b, batch, n, &error) < 0)
+            status = fail_output(r, &error);
+        else if (collect(batch, collected, first, n, rows->n) < 0)
+            status = http_error(r, 500, "out of memory");
+    }
+    if (!status)
+        status = write_answer(batch, codec, r, collected, 0, rows->n);
+    release_collected(collected);
+    return status;
+}
+
+/* A model that does not answer row by row gets each request whole. */
+static int run_whole(struct batcher *b, struct batch *batch, const struct codec *codec,
+                     struct http_request *r, const struct tensor_rows *rows)
+{
+    struct nn_tensor outputs[TENSOR_MAX_PORTS];
+    struct nn_error error = {0};
+    int status;
+
+    copy_rows(batch, rows, 0, rows->n);
+    if (run_session(b, batch, rows->n, &error) < 0) {
+        status = fail_output(r, &error);
+    } else {
+        get_outputs(batch, outputs);
+        status = write_answer(batch, codec, r, outputs, 0, rows->n);
+    }
+    if (rows->n > b->settings.max_batch) {      /* not worth keeping for the next one */
         nn_session_free(batch->session);
         batch->session = NULL;
     }
     return status;
+}
+
+static int run_alone(struct batcher *b, struct batch *batch, const struct codec *codec,
+                     struct http_request *r, const struct tensor_rows *rows)
+{
+    struct nn_error error = {0};
+
+    if (batch->jobs)
+        flush(b, batch);
+    if (reserve(b, batch, batch->shares ? b->settings.max_batch : rows->n, &error) < 0)
+        return http_error(r, 500, "%s", error.text);
+    return (batch->shares ? run_pieces : run_whole)(b, batch, codec, r, rows);
 }
 
 /* adding */
@@ -358,12 +359,13 @@ static struct job *job_new(struct batcher *b)
 }
 
 /* The rows [used, used + n) of the session become the request's. */
-static int enqueue(struct batcher *b, struct batch *batch, struct http_request *r, int64_t n)
+static int enqueue(struct batcher *b, struct batch *batch, const struct codec *codec,
+                   struct http_request *r, int64_t n)
 {
     struct job *job = job_new(b);
     if (!job)
         return http_error(r, 500, "out of memory");
-    *job = (struct job){.request = r, .first = batch->used, .n = n};
+    *job = (struct job){.request = r, .codec = codec, .first = batch->used, .n = n};
     *batch->last = job;
     batch->last = &job->next;
     batch->used += n;
@@ -371,8 +373,8 @@ static int enqueue(struct batcher *b, struct batch *batch, struct http_request *
 }
 
 /* Puts rows that did not fit where they were read into the session after all. */
-static int enqueue_copy(struct batcher *b, struct batch *batch, struct http_request *r,
-                        const struct json_rows *rows)
+static int enqueue_copy(struct batcher *b, struct batch *batch, const struct codec *codec,
+                        struct http_request *r, const struct tensor_rows *rows)
 {
     struct nn_error error = {0};
     int64_t n = rows->n, wanted = batch->used + n;
@@ -385,14 +387,15 @@ static int enqueue_copy(struct batcher *b, struct batch *batch, struct http_requ
             return http_error(r, 500, "%s", error.text);
     }
     copy_rows(batch, rows, 0, n);
-    return enqueue(b, batch, r, n);
+    return enqueue(b, batch, codec, r, n);
 }
 
-static int read_and_enqueue(struct batcher *b, struct batch *batch, struct http_request *r)
+static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct codec *codec,
+                            struct http_request *r)
 {
     const struct nn_model *model = batch->served->model;
     struct nn_error error = {0};
-    struct json_rows rows = {.model = model};
+    struct tensor_rows rows = {.model = model};
 
     if (is_late(b, r, clock_now()))
         return answer_late(b, batch->served, r);
@@ -410,24 +413,24 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, struct http_
                            (size_t)batch->used * batch->row_bytes[i];
     }
 
-    int status = json_rows_read(&rows, r->body.data, r->body.size, b->settings.max_instances,
-                                &error);
+    int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
     if (status)
         return http_error(r, status, "%s", error.text);
     if (!rows.owned)
-        return enqueue(b, batch, r, rows.n);
-    status = batch->shares && rows.n <= b->settings.max_batch ? enqueue_copy(b, batch, r, &rows)
-                                                             : run_alone(b, batch, r, &rows);
-    json_rows_release(&rows);
+        return enqueue(b, batch, codec, r, rows.n);
+    status = (batch->shares && rows.n <= b->settings.max_batch ? enqueue_copy : run_alone)(
+        b, batch, codec, r, &rows);
+    tensor_rows_release(&rows);
     return status;
 }
 
-int batcher_add(struct batcher *b, const struct served *served, struct http_request *r)
+int batcher_add(struct batcher *b, const struct served *served, const struct codec *codec,
+                struct http_request *r)
 {
     struct batch *batch = b->batches;
     while (batch->served != served)
         batch++;
-    int status = read_and_enqueue(b, batch, r);
+    int status = read_and_enqueue(b, batch, codec, r);
     if (status != HTTP_PENDING)
         count_answer(b, served, r, status);
     return status;

@@ -2,12 +2,14 @@
  * Requests to one model that arrive together are computed together.
  *
  * A batcher belongs to one event loop. It keeps a session for each model of the loop's table,
- * decodes bodies straight into the session's input rows behind those that are already
- * there, and runs them when the loop has read all that had arrived. It never waits for more.
+ * reads bodies, whatever their protocol, straight into the session's input rows behind those
+ * that are already there, and runs them when the loop has read all that had arrived. It never
+ * waits for more.
  */
 #ifndef SERVER_BATCHER_H
 #define SERVER_BATCHER_H
 
+#include "server/codec.h"
 #include "server/http.h"
 #include "server/registry.h"
 
@@ -25,10 +27,10 @@ void batcher_free(struct batcher *batcher);             /* nothing may be pendin
  * hold are kept. -1: no memory; nothing has changed. */
 int batcher_use(struct batcher *batcher, const struct table *table);
 
-/* Decodes the request's body for a model of the table. HTTP_PENDING: batcher_run() finishes
- * it. Otherwise it was answered at once. */
+/* Reads the request's body, as the codec says, for a model of the table. HTTP_PENDING:
+ * batcher_run() finishes it. Otherwise it was answered at once. */
 int batcher_add(struct batcher *batcher, const struct served *served,
-                struct http_request *request);
+                const struct codec *codec, struct http_request *request);
 
 /* Computes and finishes what is pending; false when there was nothing. */
 bool batcher_run(struct batcher *batcher);

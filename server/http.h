@@ -46,6 +46,7 @@ struct http_request {
     const struct route *route;  /* NULL: none has this path */
     char model[65];             /* that the path names, or "" */
     bool admitted;              /* counts as a prediction in work */
+    void *state;                /* what a codec remembers; freed with the request */
 
     /* http.c's */
     struct http_daemon *daemon;

@@ -135,7 +135,7 @@ static void write_name(struct buffer *out, int i, const struct nn_port *port)
 
 /* Row i of the answer; `first` is where the answer begins in the tensors. */
 static int write_row(struct buffer *out, const struct nn_model *model,
-                     const struct nn_tensor *const *outputs, int64_t first, int64_t i,
+                     const struct nn_tensor *outputs, int64_t first, int64_t i,
                      struct nn_error *error)
 {
     int n = nn_model_n_outputs(model);
@@ -145,7 +145,7 @@ static int write_row(struct buffer *out, const struct nn_model *model,
         const struct nn_port *port = nn_model_output(model, k);
         if (n > 1)
             write_name(out, k, port);
-        struct block b = row_of(outputs[k], first + i);
+        struct block b = row_of(&outputs[k], first + i);
         if (add_block(out, &b) != 0)
             return nn_fail(error, "output \"%s\" row %lld is not finite", port->name,
                            (long long)i);
@@ -157,7 +157,7 @@ static int write_row(struct buffer *out, const struct nn_model *model,
 
 /* A model that does not answer row by row. */
 static int write_whole(struct buffer *out, const struct nn_model *model,
-                       const struct nn_tensor *const *outputs, struct nn_error *error)
+                       const struct nn_tensor *outputs, struct nn_error *error)
 {
     int n = nn_model_n_outputs(model);
     if (n > 1)
@@ -166,7 +166,7 @@ static int write_whole(struct buffer *out, const struct nn_model *model,
         const struct nn_port *port = nn_model_output(model, k);
         if (n > 1)
             write_name(out, k, port);
-        struct block b = whole(outputs[k]);
+        struct block b = whole(&outputs[k]);
         if (add_block(out, &b) != 0)
             return nn_fail(error, "output \"%s\" is not finite", port->name);
     }
@@ -176,7 +176,7 @@ static int write_whole(struct buffer *out, const struct nn_model *model,
 }
 
 int json_write_predictions(struct buffer *out, const struct nn_model *model,
-                           const struct nn_tensor *const *outputs, int64_t first, int64_t n,
+                           const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error)
 {
     for (int k = 0; k < nn_model_n_outputs(model); k++)

@@ -1,7 +1,6 @@
 #include "server/json_reader.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "server/number.h"
@@ -51,48 +50,23 @@ const char *json_reader_next(struct json_reader *r)
 
 /* memory */
 
-static size_t column_bytes(const struct json_column *c, int64_t capacity)
-{
-    size_t bytes;
-    int64_t n = c->fixed ? c->fixed : capacity;
-    if (__builtin_mul_overflow(c->row_bytes, (size_t)n, &bytes))
-        return 0;
-    return bytes;
-}
-
 /* Moves all rows to memory of their own, twice as many as there were. */
 static int grow(struct json_reader *r)
 {
-    enum { ALIGNMENT = 64 };
-    struct json_rows *rows = r->rows;
-    int64_t capacity = rows->capacity > 0 ? 2 * rows->capacity : 1;
-    void *data[JSON_TENSOR_MAX_PORTS] = {NULL};
-    for (int i = 0; i < r->n_columns; i++) {
-        struct json_column *c = &r->columns[i];
-        size_t bytes = column_bytes(c, capacity);
-        if (bytes == 0 || posix_memalign(&data[i], ALIGNMENT, bytes) != 0) {
-            while (i-- > 0)
-                free(data[i]);
-            return json_reader_fail(r, JSON_NO_MEMORY, "no memory for %lld rows",
-                                    (long long)capacity);
-        }
-        if (c->n > 0)
-            memcpy(data[i], rows->data[i], c->row_bytes * (size_t)c->n);
-    }
-    for (int i = 0; i < r->n_columns; i++) {
-        if (rows->owned)
-            free(rows->data[i]);
-        rows->data[i] = data[i];
-    }
-    rows->owned = true;
-    rows->capacity = capacity;
+    int64_t capacity = r->rows->capacity > 0 ? 2 * r->rows->capacity : 1;
+    int64_t kept[TENSOR_MAX_PORTS];
+    for (int i = 0; i < r->n_columns; i++)
+        kept[i] = r->columns[i].n;
+    if (tensor_rows_grow(r->rows, capacity, kept) != 0)
+        return json_reader_fail(r, JSON_NO_MEMORY, "no memory for %lld rows",
+                                (long long)capacity);
     return 0;
 }
 
 /* The place of the next row of a column, or NULL. */
 static void *next_row(struct json_reader *r, struct json_column *c)
 {
-    struct json_rows *rows = r->rows;
+    struct tensor_rows *rows = r->rows;
     if (c->fixed > 0 && c->n == c->fixed) {
         json_reader_fail(r, JSON_BAD_REQUEST,
                          "the input \"%s\" takes exactly %lld rows, got more", c->port->name,

@@ -23,12 +23,12 @@ struct json_column {
 
 struct json_reader {
     struct json_scan scan;
-    struct json_rows *rows;
+    struct tensor_rows *rows;
     struct nn_error *error;
     int64_t max_rows;
     int status;                 /* of the first failure; 0: none */
     int n_columns;
-    struct json_column columns[JSON_TENSOR_MAX_PORTS];
+    struct json_column columns[TENSOR_MAX_PORTS];
 
     /* Where we are, for messages. */
     bool by_column;             /* inputs.<name>[row] instead of instances[row] */

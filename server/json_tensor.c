@@ -7,7 +7,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "server/json_reader.h"
 
@@ -33,7 +32,7 @@ typedef int read_function(struct json_reader *r, struct json_column *c);
 /* Reads {name: value, ...} with every input exactly once, each value by `read`. */
 static int read_named(struct json_reader *r, read_function *read)
 {
-    bool seen[JSON_TENSOR_MAX_PORTS] = {false};
+    bool seen[TENSOR_MAX_PORTS] = {false};
     if (!json_scan_take(&r->scan, '{'))
         return json_reader_fail(r, JSON_BAD_REQUEST,
                                 "expected an object of inputs by name, got %s",
@@ -207,33 +206,18 @@ static void init_columns(struct json_reader *r)
     for (int i = 0; i < r->n_columns; i++) {
         struct json_column *c = &r->columns[i];
         const struct nn_port *port = nn_model_input(model, i);
-        const struct nn_shape *shape = &port->shape;
-        *c = (struct json_column){.port = port, .elements = 1};
-        if (shape->rank == 0) {
-            c->fixed = 1;
-        } else {
-            c->fixed = shape->dims[0] < 0 ? 0 : shape->dims[0];
-            c->rank = shape->rank - 1;
-            c->dims = shape->dims + 1;
+        *c = (struct json_column){.port = port,
+                                  .elements = tensor_row_elements(port),
+                                  .row_bytes = tensor_row_bytes(port),
+                                  .fixed = tensor_fixed_rows(port)};
+        if (port->shape.rank > 0) {
+            c->rank = port->shape.rank - 1;
+            c->dims = port->shape.dims + 1;
         }
-        for (int k = 0; k < c->rank; k++)
-            c->elements *= c->dims[k];
-        c->row_bytes = (size_t)c->elements * nn_datatype_size(port->datatype);
     }
 }
 
-void json_rows_release(struct json_rows *rows)
-{
-    if (rows->owned)
-        for (int i = 0; i < JSON_TENSOR_MAX_PORTS; i++) {
-            free(rows->data[i]);
-            rows->data[i] = NULL;
-        }
-    rows->owned = false;
-    rows->capacity = 0;
-}
-
-int json_rows_read(struct json_rows *rows, const char *body, size_t size, int64_t max_rows,
+int json_rows_read(struct tensor_rows *rows, const char *body, size_t size, int64_t max_rows,
                    struct nn_error *error)
 {
     struct json_reader r = {.scan = {body, body, body + size},
@@ -248,7 +232,7 @@ int json_rows_read(struct json_rows *rows, const char *body, size_t size, int64_
         return 0;
 
     if (rows->owned)
-        json_rows_release(rows);
+        tensor_rows_release(rows);
     struct nn_error syntax = {0};
     if (r.status == JSON_BAD_REQUEST && size > 0 &&
         json_scan_document(body, size, &syntax) != 0) {

@@ -7,17 +7,7 @@
 
 #include "engine/engine.h"
 #include "server/buffer.h"
-
-enum { JSON_TENSOR_MAX_PORTS = 64 };
-
-/* Rows of every input of a model, side by side. */
-struct json_rows {
-    const struct nn_model *model;
-    int64_t n;                  /* rows that were read */
-    int64_t capacity;           /* rows that data has room for */
-    bool owned;                 /* data was allocated here, not lent by the caller */
-    void *data[JSON_TENSOR_MAX_PORTS];      /* per input, [capacity, ...] */
-};
+#include "server/tensor_rows.h"
 
 /* Reads the body of a predict request:
  *
@@ -34,16 +24,15 @@ struct json_rows {
  * error says where: "instances[2][0][5]: expected a number, got a string (byte 134)"; bytes
  * count from 0. A body that is not JSON is told so before anything else. On failure nothing is
  * owned. */
-int json_rows_read(struct json_rows *rows, const char *body, size_t size, int64_t max_rows,
+int json_rows_read(struct tensor_rows *rows, const char *body, size_t size, int64_t max_rows,
                    struct nn_error *error);
-void json_rows_release(struct json_rows *rows);
 
 /* Writes the rows [first, first + n) of the outputs (concrete tensors, in the model's order)
  * as the value of "predictions": an array by row, of objects by name when there are several
  * outputs. An output that does not begin with the batch is written whole, as {"name": ...}
  * or alone. -1: an element is not finite. */
 int json_write_predictions(struct buffer *out, const struct nn_model *model,
-                           const struct nn_tensor *const *outputs, int64_t first, int64_t n,
+                           const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error);
 
 /* The value of "labels": by row the name of the largest element of output 0; for a single

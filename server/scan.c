@@ -260,10 +260,10 @@ struct served *served_open(const char *models, const char *name, int64_t version
     s->model = nn_model_open(path, error);
     if (!s->model)
         goto fail;
-    if (nn_model_n_inputs(s->model) > JSON_TENSOR_MAX_PORTS ||
-        nn_model_n_outputs(s->model) > JSON_TENSOR_MAX_PORTS) {
+    if (nn_model_n_inputs(s->model) > TENSOR_MAX_PORTS ||
+        nn_model_n_outputs(s->model) > TENSOR_MAX_PORTS) {
         nn_fail(error, "%s: at most %d inputs and outputs can be served", path,
-                JSON_TENSOR_MAX_PORTS);
+                TENSOR_MAX_PORTS);
         goto fail;
     }
     describe(s, (double)(clock_now() - began) / 1e6);

@@ -86,13 +86,13 @@ static int close_models(void **state)
 enum { MAX_ROWS = 4 };
 
 /* Reads from memory that ends with the body, so that a sanitizer sees one byte too many. */
-static int read_rows(struct json_rows *rows, int model, const char *body, size_t size,
+static int read_rows(struct tensor_rows *rows, int model, const char *body, size_t size,
                      int64_t max_rows, struct nn_error *error)
 {
     char *copy = malloc(size ? size : 1);
     assert_non_null(copy);
     memcpy(copy, body, size);
-    *rows = (struct json_rows){.model = models[model]};
+    *rows = (struct tensor_rows){.model = models[model]};
     int status = json_rows_read(rows, copy, size, max_rows, error);
     free(copy);
     return status;
@@ -294,7 +294,7 @@ static void every_wrong_body_is_refused_with_its_reason(void **state)
          "instances[0][1]: expected a whole number (BOOL), got 0.0 (byte 20)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct json_rows rows;
+        struct tensor_rows rows;
         struct nn_error error = {0};
         int status = read_rows(&rows, cases[i].model, cases[i].body, strlen(cases[i].body),
                                MAX_ROWS, &error);
@@ -324,7 +324,7 @@ static void deep_nesting_is_refused(void **state)
         assert_non_null(body);
         memcpy(body, cases[i].before, n);
         memset(body + n, cases[i].bracket, DEPTH);
-        struct json_rows rows;
+        struct tensor_rows rows;
         struct nn_error error = {0};
         assert_int_equal(read_rows(&rows, IMAGE, body, n + DEPTH, MAX_ROWS, &error), 400);
         assert_string_equal(error.text, cases[i].reason);
@@ -357,7 +357,7 @@ static void every_form_of_a_row_is_read(void **state)
         {FIXED, "{\"inputs\":{\"x\":[[1,2],[3,4]]}}", 1, {1, 2, 3, 4}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct json_rows rows;
+        struct tensor_rows rows;
         struct nn_error error = {0};
         read_rows(&rows, cases[i].model, cases[i].body, strlen(cases[i].body), MAX_ROWS, &error);
         assert_string_equal(error.text, "");
@@ -367,7 +367,7 @@ static void every_form_of_a_row_is_read(void **state)
         for (int k = 0; k < shape->rank; k++)
             elements *= shape->dims[k] > 0 ? (size_t)shape->dims[k] : 1;
         assert_memory_equal(rows.data[0], cases[i].values, elements * sizeof(float));
-        json_rows_release(&rows);
+        tensor_rows_release(&rows);
     }
 }
 
@@ -390,12 +390,12 @@ static void integers_and_booleans_are_read_as_they_are(void **state)
         {FLAG, "{\"instances\":[[true,false],[0,1]]}", flags, sizeof flags},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct json_rows rows;
+        struct tensor_rows rows;
         struct nn_error error = {0};
         read_rows(&rows, cases[i].model, cases[i].body, strlen(cases[i].body), MAX_ROWS, &error);
         assert_string_equal(error.text, "");
         assert_memory_equal(rows.data[0], cases[i].data, cases[i].size);
-        json_rows_release(&rows);
+        tensor_rows_release(&rows);
     }
 }
 
@@ -410,14 +410,14 @@ static void several_inputs_are_read_by_name_in_any_order(void **state)
     static const float a[] = {1, 2, 3, 4, 5, 6};
     static const int64_t b[] = {-7, 8, 9};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct json_rows rows;
+        struct tensor_rows rows;
         struct nn_error error = {0};
         read_rows(&rows, PAIR, cases[i], strlen(cases[i]), MAX_ROWS, &error);
         assert_string_equal(error.text, "");
         assert_int_equal(rows.n, 3);
         assert_memory_equal(rows.data[0], a, sizeof a);
         assert_memory_equal(rows.data[1], b, sizeof b);
-        json_rows_release(&rows);
+        tensor_rows_release(&rows);
     }
 }
 
@@ -427,14 +427,14 @@ static void rows_are_read_into_lent_memory_while_there_is_room(void **state)
     static const char body[] = "{\"instances\":[1,2,3,4,5,6,7]}";
     for (int64_t capacity = 1; capacity <= 8; capacity++) {
         float lent[8];
-        struct json_rows rows = {.model = models[NUMBER], .capacity = capacity, .data = {lent}};
+        struct tensor_rows rows = {.model = models[NUMBER], .capacity = capacity, .data = {lent}};
         assert_int_equal(json_rows_read(&rows, body, sizeof body - 1, 7, NULL), 0);
         assert_int_equal(rows.n, 7);
         assert_int_equal(rows.owned, capacity < 7);
         assert_true(rows.owned || rows.data[0] == lent);
         for (int i = 0; i < 7; i++)
             assert_float_equal(((float *)rows.data[0])[i], i + 1, 0);
-        json_rows_release(&rows);
+        tensor_rows_release(&rows);
     }
 }
 
@@ -513,7 +513,7 @@ static void the_json_test_suite_gets_the_verdict_of_jansson(void **state)
         if (valid != expected_verdict(entry->d_name, jansson))
             fail_msg("%s: Jansson says %s, we say %s", entry->d_name,
                      jansson ? "valid" : "invalid", valid ? "valid" : error.text);
-        struct json_rows rows = {.model = models[VECTOR]};
+        struct tensor_rows rows = {.model = models[VECTOR]};
         assert_int_equal(json_rows_read(&rows, copy, size, MAX_ROWS, NULL), 400);
         free(copy);
         n++;
@@ -590,14 +590,14 @@ static void mutated_bodies_get_the_verdict_of_jansson(void **state)
         bool strict = jansson_accepts(copy, size, JSON_REJECT_DUPLICATES, &overflow);
         bool loose = jansson_accepts(copy, size, 0, &overflow);
         struct nn_error error = {0};
-        struct json_rows rows = {.model = models[model]};
+        struct tensor_rows rows = {.model = models[model]};
         int status = json_rows_read(&rows, copy, size, MAX_ROWS, &error);
         if (status == 0 && !strict && !overflow)
             fail_msg("%.*s was read, but Jansson refuses it", (int)size, text);
         if ((json_scan_document(copy, size, &error) == 0) != (loose || overflow))
             fail_msg("%.*s: Jansson says %d, we say %s", (int)size, text, loose, error.text);
         accepted += status == 0;
-        json_rows_release(&rows);
+        tensor_rows_release(&rows);
         free(copy);
     }
     assert_true(accepted > 500);        /* the mutations do not spoil everything */
@@ -610,7 +610,10 @@ static const char *predictions(int model, const struct nn_tensor *const *outputs
 {
     static char text[1024];
     struct buffer out = {0};
-    int result = json_write_predictions(&out, models[model], outputs, first, n, error);
+    struct nn_tensor all[2];
+    for (int i = 0; i < nn_model_n_outputs(models[model]); i++)
+        all[i] = *outputs[i];
+    int result = json_write_predictions(&out, models[model], all, first, n, error);
     assert_false(out.failed);
     assert_int_equal(result, error->text[0] ? -1 : 0);
     snprintf(text, sizeof text, "%.*s", (int)out.size, out.data ? out.data : "");

@@ -1,5 +1,7 @@
 #include "server/api/api.h"
 
+#include "server/json_tensor.h"
+
 const struct served *api_find_model(struct http_request *r, int *status)
 {
     const struct loop *l = api_loop(r);
@@ -18,6 +20,39 @@ const struct served *api_find_model(struct http_request *r, int *status)
     return served;
 }
 
+static int read_rows(struct http_request *r, const struct served *served,
+                     struct tensor_rows *rows, int64_t max_rows, struct nn_error *error)
+{
+    (void)served;
+    return json_rows_read(rows, r->body.data, r->body.size, max_rows, error);
+}
+
+static void write_labels(struct buffer *out, const struct nn_model *model,
+                         const struct nn_tensor *output, int64_t first, int64_t n)
+{
+    size_t before = out->size;
+    buffer_add_text(out, ",\"labels\":");
+    if (!json_write_labels(out, model, output, first, n))
+        out->size = before;
+}
+
+static int write_rows(struct http_request *r, const struct served *served,
+                      const struct nn_tensor *outputs, int64_t first, int64_t n,
+                      struct nn_error *error)
+{
+    struct buffer *out = &r->answer;
+    buffer_add_text(out, "{\"predictions\":");
+    if (json_write_predictions(out, served->model, outputs, first, n, error) < 0)
+        return -1;
+    write_labels(out, served->model, &outputs[0], first, n);
+    buffer_add_text(out, ",\"model_name\":");
+    buffer_add_json_string(out, served->name);
+    buffer_printf(out, ",\"model_version\":\"%lld\"}", (long long)served->version);
+    return 0;
+}
+
+static const struct codec codec = {.read = read_rows, .write = write_rows};
+
 int api_predict(struct http_request *r)
 {
     int status = 0;
@@ -26,5 +61,5 @@ int api_predict(struct http_request *r)
         return status;
     if (!served->model)
         return http_error(r, 503, "model %s has no version that can be served", served->name);
-    return batcher_add(api_loop(r)->batcher, served, r);
+    return batcher_add(api_loop(r)->batcher, served, &codec, r);
 }

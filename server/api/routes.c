@@ -2,6 +2,7 @@
 
 #include "server/clock.h"
 #include "server/log.h"
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -105,6 +106,7 @@ void api_finished(struct http_request *r, bool sent)
     int route = r->route ? r->route->index : 0;
     int64_t duration = clock_now() - r->began;
 
+    free(r->state);
     l->in_work -= r->admitted;
     counter_add(&c->received, r->received);
     counter_add(&c->sent, r->answer.size);
