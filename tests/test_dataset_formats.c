@@ -458,21 +458,22 @@ static void bad_json_lines_name_the_line(void **state)
     } rows[] = {
         {BYTES(""), "t.jsonl: no rows"},
         {BYTES("[1,2,3,4,5,6]\n[1,2,3,4,5]\n"), "t.jsonl:2: input \"image\": expected numbers of "
-                                                "shape [1, 2, 3], got another number of them"},
-        {BYTES("[[[1,2,3],[4,5]]]\n"), "t.jsonl:1: input \"image\": expected numbers of "
-                                       "shape [1, 2, 3], got another number of them"},
+                                                "shape [1, 2, 3], got an array of 5"},
+        {BYTES("[[[1,2,3],[4,5]]]\n"), "t.jsonl:1: input \"image\"[0][1]: expected numbers of "
+                                       "shape [3], got an array of 2"},
         {BYTES("[[1,2,3],[4,5,6]]\n"), "t.jsonl:1: input \"image\": expected numbers of "
-                                       "shape [1, 2, 3], got another number of them"},
-        {BYTES("[1,2,3,4,5,\"6\"]\n"), "t.jsonl:1: input \"image\": expected numbers of shape "
-                                       "[1, 2, 3], got something else"},
-        {BYTES("[1,2,3,4,5,1e39]\n"), "t.jsonl:1: input \"image\": expected numbers of shape "
-                                      "[1, 2, 3], got one that is not a finite float"},
-        {BYTES("7\n"), "t.jsonl:1: input \"image\": expected numbers of shape [1, 2, 3], got "
-                       "fewer dimensions"},
+                                       "shape [1, 2, 3], got an array of 2"},
+        {BYTES("[[[1,2,3],[4,[5],6]]]\n"), "t.jsonl:1: input \"image\"[0][1][1]: expected a "
+                                           "number that is a finite float, got an array of 1"},
+        {BYTES("[1,2,3,4,5,\"6\"]\n"), "t.jsonl:1: input \"image\"[5]: expected a number that is "
+                                       "a finite float, got \"6\""},
+        {BYTES("[1,2,3,4,5,1e39]\n"), "t.jsonl:1: input \"image\"[5]: expected a number that is "
+                                      "a finite float, got 1e39"},
+        {BYTES("7\n"), "t.jsonl:1: input \"image\": expected numbers of shape [1, 2, 3], got 7"},
         {BYTES("{\"picture\": 1}\n"), "t.jsonl:1: there is no input \"picture\""},
         {BYTES("{}\n"), "t.jsonl:1: input \"image\": expected numbers of shape [1, 2, 3], got "
                         "nothing"},
-        {BYTES("[1,2,3\n"), "t.jsonl:1: ']' expected near end of file"},
+        {BYTES("[1,2,3\n"), "t.jsonl:1: column 6: ']' expected near end of file"},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct nn_error error = {0};

@@ -3,6 +3,7 @@
  * input's shape or flat in row-major order; for several inputs an object of them by name.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,58 +13,76 @@ struct place {                  /* for errors */
     const char *path;
     int64_t line;
     const struct dataset_input *input;
+    int depth;
+    size_t index[NN_MAX_RANK];  /* [depth] within the input */
 };
 
-static int wrong(const struct place *place, const char *what, struct nn_error *error)
+/* "FILE:2: input "x"[1][0]: expected ..., got ...": numbers of the dimensions from `axis` on, or
+ * one. got: NULL where there is nothing. */
+static int wrong(const struct place *place, int axis, const json_t *got, struct nn_error *error)
 {
-    struct nn_shape row = {.rank = place->input->shape.rank - 1};
+    const struct nn_shape *shape = &place->input->shape;
+    struct nn_shape rest = {.rank = shape->rank - axis};
     struct shape_text text;
-    memcpy(row.dims, place->input->shape.dims + 1, (size_t)row.rank * sizeof *row.dims);
-    return nn_fail(error, "%s:%lld: input \"%s\": expected numbers of shape %s, got %s",
-                   place->path, (long long)place->line, place->input->name,
-                   shape_print(&row, &text), what);
+    char at[512], what[sizeof text + 32] = "a number that is a finite float";
+    int used = snprintf(at, sizeof at, "%.200s:%lld: input \"%.64s\"", place->path,
+                        (long long)place->line, place->input->name);
+    for (int i = 0; i < place->depth; i++)
+        used += snprintf(at + used, sizeof at - (size_t)used, "[%zu]", place->index[i]);
+    if (rest.rank > 0) {
+        memcpy(rest.dims, shape->dims + axis, (size_t)rest.rank * sizeof *rest.dims);
+        snprintf(what, sizeof what, "numbers of shape %s", shape_print(&rest, &text));
+    }
+    if (json_is_array(got))
+        return nn_fail(error, "%s: expected %s, got an array of %zu", at, what,
+                       json_array_size(got));
+    return fields_fail(error, at, what, got);
 }
 
 static int take_number(const struct place *place, const json_t *json, nn_real *to,
                        struct nn_error *error)
 {
-    if (!json_is_number(json))
-        return wrong(place, "something else", error);
     *to = (nn_real)json_number_value(json);
-    return isfinite(*to) ? 0 : wrong(place, "one that is not a finite float", error);
+    return json_is_number(json) && isfinite(*to)
+               ? 0 : wrong(place, place->input->shape.rank, json, error);
 }
 
-static int take_flat(const struct place *place, const json_t *json, nn_real *to,
+static int take_flat(struct place *place, const json_t *json, nn_real *to,
                      struct nn_error *error)
 {
-    for (size_t i = 0; i < json_array_size(json); i++)
+    place->depth = 1;
+    for (size_t i = 0; i < json_array_size(json); i++) {
+        place->index[0] = i;
         if (take_number(place, json_array_get(json, i), &to[i], error) != 0)
             return -1;
+    }
     return 0;
 }
 
 /* Takes the dimensions from `axis` on, which have `elements` elements. */
-static int take_nested(const struct place *place, const json_t *json, int axis,
-                       int64_t elements, nn_real *to, struct nn_error *error)
+static int take_nested(struct place *place, const json_t *json, int axis, int64_t elements,
+                       nn_real *to, struct nn_error *error)
 {
     const struct nn_shape *shape = &place->input->shape;
+    place->depth = axis - 1;
     if (axis == shape->rank)
         return take_number(place, json, to, error);
-    if (!json_is_array(json))
-        return wrong(place, "fewer dimensions", error);
-    if (json_array_size(json) != (size_t)shape->dims[axis])
-        return wrong(place, "another number of them", error);
+    if (!json_is_array(json) || json_array_size(json) != (size_t)shape->dims[axis])
+        return wrong(place, axis, json, error);
     int64_t step = shape->dims[axis] ? elements / shape->dims[axis] : 0;
-    for (size_t i = 0; i < json_array_size(json); i++)
+    for (size_t i = 0; i < json_array_size(json); i++) {
+        place->index[axis - 1] = i;
         if (take_nested(place, json_array_get(json, i), axis + 1, step, to + (int64_t)i * step,
                         error) != 0)
             return -1;
+    }
     return 0;
 }
 
-static int take_input(const struct place *place, const json_t *json, int64_t elements,
-                      nn_real *to, struct nn_error *error)
+static int take_input(struct place *place, const json_t *json, int64_t elements, nn_real *to,
+                      struct nn_error *error)
 {
+    place->depth = 0;
     if (elements == 1 && json_is_number(json))
         return take_number(place, json, to, error);
     if (json_array_size(json) == (size_t)elements && !json_is_array(json_array_get(json, 0)))
@@ -92,8 +111,9 @@ static int take_row(struct dataset *set, const struct dataset_request *request,
         place->input = &request->inputs[i];
         member = json_is_object(json) ? json_object_get(json, place->input->name)
                                       : (json_t *)json;
+        place->depth = 0;
         if (!member)
-            return wrong(place, "nothing", error);
+            return wrong(place, 1, NULL, error);
         if (take_input(place, member, elements,
                        (nn_real *)set->features[i].data + set->n * elements, error) != 0)
             return -1;
@@ -128,7 +148,8 @@ static int load_jsonl_features(struct dataset *set, const char *path,
         json_t *json = json_loadb(at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
                                   &reason);
         if (!json) {
-            nn_fail(error, "%s:%lld: %s", path, (long long)place.line, reason.text);
+            nn_fail(error, "%s:%lld: column %d: %s", path, (long long)place.line,
+                    reason.column, reason.text);
             goto done;
         }
         int taken = take_row(set, request, &place, json, error);
