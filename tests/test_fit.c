@@ -146,17 +146,17 @@ static void targets_of_a_sigmoid_are_probabilities(void **state)
         "{'name': 't', 'data': {'format': 'csv', 'train': 'x', 'label': [0, 1]},"
         "'inputs': [{'name': 'x', 'shape': [1]}], 'layers': [{'type': 'dense', 'units': 2}],"
         "'loss': 'sigmoid_cross_entropy'}");
-    nn_real x[2] = {1, 2};
-    nn_real targets[2][4] = {{0, 1, 0.5f, 255}, {0, 1, 1, -0.1f}};
+    nn_real x[2] = {1, 2}, targets[2][4] = {{0, 1, 0.5f, 255}, {0, 1, 1, -0.1f}};
     static const char *const got[2] = {"255", "-0.1"};
+    const struct fit_options options = {.n_threads = 1};
     for (int i = 0; i < 2; i++) {
         struct dataset set = make_set(2, 1, x, NULL, 0, targets[i], 2);
         struct fit_result result;
         struct nn_error error = {0};
-        const struct fit_options options = {.n_threads = 1};
         char expected[120];
-        snprintf(expected, sizeof expected, "sigmoid_cross_entropy: expected targets from 0 to "
-                 "1, row 1 of the data has %s", got[i]);
+        snprintf(expected, sizeof expected,
+                 "sigmoid_cross_entropy: expected targets from 0 to 1, row 1 of the data has %s",
+                 got[i]);
         assert_int_equal(
             fit(built.network, &built.recipe, &set, NULL, &options, &result, &error), -1);
         assert_string_equal(error.text, expected);
@@ -183,8 +183,7 @@ static void an_interrupted_training_keeps_what_it_has(void **state)
     int32_t classes[4] = {0, 1, 0, 1};
     struct dataset set = make_set(4, 2, x, classes, 2, NULL, 0);
     struct fit_result result;
-    const struct fit_options options = {
-        .n_threads = 1, .interrupted = &stop, .on_progress = stop_in_epoch_2};
+    const struct fit_options options = {1, &stop, stop_in_epoch_2, NULL, NULL};
     assert_int_equal(fit(built.network, &built.recipe, &set, NULL, &options, &result, NULL), 0);
     assert_int_equal(result.end, FIT_INTERRUPTED);
     assert_int_equal(result.n_epochs, 2);

@@ -133,8 +133,8 @@ static const struct bad bad_members[] = {
      "training.early_stopping.patients: unknown key, did you mean \"patience\"?"},
 
     /* layers: names and inputs */
-    {"layers", "{}", "layers: expected an array of 1 to 4096 layers, got {}"},
-    {"layers", "[]", "layers: expected an array of 1 to 4096 layers, got []"},
+    {"layers", "{}", "layers: expected an array of 1 to 1024 layers, got {}"},
+    {"layers", "[]", "layers: expected an array of 1 to 1024 layers, got []"},
     {"layers", "[[]]", "layers[0]: expected an object, got []"},
     {"layers", "[{}]", "layers[0].type: missing"},
     {"layers", "[{'type': 'conv3d'}]",

@@ -497,6 +497,51 @@ static void ctrl_c_publishes_the_best_so_far(void **state)
     assert_int_equal(RUN("evaluate", scratch_path("interrupted/1/model.safetensors")), 0);
 }
 
+/* Two answers a row, each yes or no; the loss of a model is the mean over both. */
+static void several_labels_are_learned_and_their_loss_is_the_mean(void **state)
+{
+    (void)state;
+    char folder[512], recipe[512], table[4096] = "a,b,A,B\n";
+    for (int i = 0; i < 100; i++) {
+        int a = i % 10 - 5, b = i / 10 - 5;
+        snprintf(table + strlen(table), sizeof table - strlen(table), "%d.5,%d.5,%d,%d\n", a, b,
+                 a >= 0, b >= 0);
+    }
+    write_text("both.csv", table);
+    snprintf(recipe, sizeof recipe, "%s", write_text("both.json",
+             "{\"name\": \"both\", \"data\": {\"format\": \"csv\", \"train\": \"both.csv\","
+             "\"test\": \"both.csv\", \"header\": true, \"label\": [\"A\", \"B\"]},"
+             "\"inputs\": [{\"name\": \"x\", \"shape\": [2]}],"
+             "\"layers\": [{\"type\": \"dense\", \"units\": 2}],"
+             "\"loss\": \"sigmoid_cross_entropy\","
+             "\"optimizer\": {\"type\": \"adam\", \"learning_rate\": 0.1},"
+             "\"training\": {\"epochs\": 60, \"batch_size\": 20}}"));
+    snprintf(folder, sizeof folder, "%s", recipe);
+    *strrchr(folder, '/') = '\0';
+    assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("both")), 0);
+    char bundle[512];
+    snprintf(bundle, sizeof bundle, "%s", scratch_path("both/1/model.safetensors"));
+    assert_int_equal(RUN("predict", bundle, scratch_path("both.csv")), 0);
+    char *text = text_of("out"), *rest = text;
+    double loss = 0;
+    for (int i = 0; i < 100; i++) {
+        json_t *json = json_loads(strsep(&rest, "\n"), 0, NULL);
+        for (int k = 0; k < 2; k++) {
+            double p = json_number_value(
+                json_array_get(json_object_get(json, "prediction"), (size_t)k));
+            bool yes = (k ? i / 10 : i % 10) >= 5;
+            assert_true(yes == (p > 0.5));
+            loss -= log(yes ? p : 1 - p) / 200;
+        }
+        json_decref(json);
+    }
+    free(text);
+    assert_int_equal(RUN("evaluate", bundle, "--data", folder, "--json"), 0);
+    json_t *report = json_of("out");
+    assert_true(fabs(json_number_value(json_object_get(report, "loss")) - loss) < 1e-6);
+    json_decref(report);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +555,7 @@ int main(void)
         cmocka_unit_test(the_bundles_bytes_do_not_depend_on_the_threads),
         cmocka_unit_test(tables_are_learned_and_labelled),
         cmocka_unit_test(figures_of_an_evaluation_are_those_by_hand),
+        cmocka_unit_test(several_labels_are_learned_and_their_loss_is_the_mean),
         cmocka_unit_test(ctrl_c_publishes_the_best_so_far),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -51,8 +51,8 @@ static double softmax_cross_entropy(int64_t n, const nn_real *z, const struct ro
     return loss;
 }
 
-/*     L  = sum_i max(z_i, 0) - z_i y_i + log(1 + exp(-|z_i|))
- *     dz = sigmoid(z) - y
+/*     L  = 1/n sum_i max(z_i, 0) - z_i y_i + log(1 + exp(-|z_i|))
+ *     dz = 1/n (sigmoid(z) - y)
  */
 static double sigmoid_cross_entropy(int64_t n, const nn_real *z, const struct row_target *t,
                                     double scale, nn_real *dz)
@@ -63,9 +63,9 @@ static double sigmoid_cross_entropy(int64_t n, const nn_real *z, const struct ro
         double e = exp(-fabs(x));                       /* never overflows */
         loss += (x < 0 ? 0 : x) - x * y + log1p(e);
         if (dz)
-            dz[i] = (nn_real)(scale * ((x < 0 ? e : 1) / (1 + e) - y));
+            dz[i] = (nn_real)(scale / (double)n * ((x < 0 ? e : 1) / (1 + e) - y));
     }
-    return loss;
+    return loss / (double)n;
 }
 
 /*     L  = 1/n sum_i (z_i - y_i)^2

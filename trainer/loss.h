@@ -2,7 +2,7 @@
  * Losses, from logits: stable, and averaged over the batch.
  *
  *     softmax_cross_entropy   -log softmax(z)[class]
- *     sigmoid_cross_entropy   sum over outputs of max(z, 0) - z y + log(1 + exp(-|z|))
+ *     sigmoid_cross_entropy   mean over outputs of max(z, 0) - z y + log(1 + exp(-|z|))
  *     mean_squared_error      mean over outputs of (z - y)^2
  */
 #ifndef TRAINER_LOSS_H

@@ -12,7 +12,8 @@
 #include "engine/kernels/kernels.h"
 #include "trainer/layers/builder.h"
 
-enum { MAX_LAYERS = 4096, MAX_LAYER_TYPES = 32 };
+/* So many, with the longest names, still fit into a bundle's header. */
+enum { MAX_LAYERS = 1024, MAX_LAYER_TYPES = 32 };
 
 /* What a layer may name: the model's inputs, then the layers so far. */
 struct source {
@@ -277,7 +278,7 @@ static int assemble(struct assembly *assembly, struct nn_error *error)
     struct network *network = assembly->builder.network;
     size_t n_layers = json_array_size(recipe->layers);
     if (n_layers < 1 || n_layers > MAX_LAYERS)
-        return fields_fail(error, "layers", "an array of 1 to 4096 layers", recipe->layers);
+        return fields_fail(error, "layers", "an array of 1 to 1024 layers", recipe->layers);
     network->layers = calloc(n_layers, sizeof *network->layers);
     assembly->sources = calloc((size_t)recipe->n_inputs + n_layers, sizeof *assembly->sources);
     if (!network->layers || !assembly->sources)

@@ -29,7 +29,7 @@ static double row_loss(enum loss_kind kind, int64_t n, const nn_real *outputs, i
             double y = targets ? targets[i] : class;
             loss += y * log_loss(outputs[i]) + (1 - y) * log_loss(1.0 - outputs[i]);
         }
-        return loss;
+        return loss / (double)n;
     case LOSS_MEAN_SQUARED_ERROR:
         for (int64_t i = 0; i < n; i++)
             loss += ((double)outputs[i] - targets[i]) * ((double)outputs[i] - targets[i]);
