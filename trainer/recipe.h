@@ -1,5 +1,5 @@
 /*
- * A recipe: everything about a training in one JSON file. README.md has the reference.
+ * A recipe: everything about a training in one JSON file. This is the reference of its keys.
  *
  *     {"name":   "mnist",
  *      "data":   {"format": "idx", ...},                       trainer/dataset.h

@@ -45,7 +45,7 @@ static const char *print_flops(struct count_text *out, double flops)
                      units[i].prefix);
             return out->text;
         }
-    snprintf(out->text, sizeof out->text, "%.0f  ", flops);
+    snprintf(out->text, sizeof out->text, "%.0f ", flops);
     return out->text;
 }
 
