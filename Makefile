@@ -112,6 +112,7 @@ help:
 	@echo 'make test          build and run every test under the address sanitizer'
 	@echo 'make check         all of that, the thread sanitizer, both compilers, layers, symbols'
 	@echo 'make check-mnist   train MNIST to 99.3 %, serve it, compare all 10,000 answers'
+	@echo 'make container-test  build the image of docker/Dockerfile and run it; needs root'
 	@echo 'make bench         measure beside a bare libmicrohttpd server'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make format        clang-format'
@@ -142,7 +143,7 @@ define need # programs, pkg-config modules, files, Debian packages
 	    $$sudo apt-get install -y -qq --no-install-recommends $(4) >/dev/null
 endef
 
-.PHONY: need-build need-test need-check
+.PHONY: need-build need-test need-check need-container
 need-build:
 	$(call need,gcc pkg-config curl,$(build_modules),,$(build_needs))
 need-test:
@@ -150,6 +151,8 @@ need-test:
 	    /usr/sbin/haproxy /usr/sbin/nginx,$(test_needs))
 need-check: need-test
 	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
+need-container:
+	$(call need,podman curl git,,/usr/sbin/debootstrap,podman curl git debootstrap)
 
 # Make again, with what was installed by now.
 INNER   = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -185,6 +188,10 @@ check: need-check test
 check-mnist: need-test
 	@$(INNER) all
 	@python3 tests/check_mnist.py $(BUILD) $${PREDICTD_DATA:-data}
+
+.PHONY: container-test
+container-test: need-container
+	@tests/container/run.sh
 
 .PHONY: bench
 bench: need-test
