@@ -168,6 +168,17 @@ static void what_cannot_be_done_is_named_and_ends_with_1(void **state)
     assert_int_equal(RUN("summary", recipe), 1);
 }
 
+static void an_output_that_is_full_is_a_failure(void **state)
+{
+    (void)state;
+    const char *recipe = write_text("digits.json", digits_recipe);
+    unlink(scratch_path("out"));
+    assert_int_equal(symlink("/dev/full", scratch_path("out")), 0);
+    assert_int_equal(RUN("summary", recipe), 1);
+    unlink(scratch_path("out"));
+    assert_says("err", "the output cannot be written");
+}
+
 static void a_training_that_explodes_names_a_layer_and_publishes_nothing(void **state)
 {
     (void)state;
@@ -548,6 +559,7 @@ int main(void)
         cmocka_unit_test(wrong_calls_are_named_and_end_with_2),
         cmocka_unit_test(help_and_version_are_given),
         cmocka_unit_test(what_cannot_be_done_is_named_and_ends_with_1),
+        cmocka_unit_test(an_output_that_is_full_is_a_failure),
         cmocka_unit_test(a_training_that_explodes_names_a_layer_and_publishes_nothing),
         cmocka_unit_test(a_folder_that_cannot_be_published_in_is_refused_before_the_training),
         cmocka_unit_test(weights_to_go_on_from_are_looked_at_before_the_data),

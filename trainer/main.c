@@ -497,7 +497,14 @@ int main(int argc, char **argv)
         if (status != 0 || help)
             return status;
         nn_engine_start();
-        return command->run(&options);
+        status = command->run(&options);
+        struct nn_error error = {0};
+        /* What fit is for is the bundle, and that is there. */
+        if (status == 0 && command->bit != FIT && (fflush(stdout) != 0 || ferror(stdout))) {
+            nn_fail(&error, "the output cannot be written");
+            status = fail(&error);
+        }
+        return status;
     }
     return usage_error(NULL, argv[1][0] == '-' ? "unknown option" : "unknown command", argv[1]);
 }
