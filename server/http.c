@@ -5,16 +5,22 @@
  *   the body is still coming is cut off by a reset: proxies turn that into 502. So a refusal
  *   waits until its body was read and dropped, and every answer is given on the final call.
  * - The library decodes %00 and %2e in place: the unescape callback leaves paths alone.
- * - The timeout is one of inactivity only, and does not run while a connection is suspended.
+ * - The timeout is one of inactivity only: a byte a minute keeps a connection. It is off, and
+ *   watch.h keeps the time.
  * - Suspending and resuming costs four system calls. A handler that answers nothing on the
  *   final call is called again by the next MHD_run(): that is how a request waits for the
  *   batch of its own turn.
+ * - It never rests while a chunk's first line fills its buffer without an end: whoever sends
+ *   such a line has a processor until his time is over. So http_timeout() does not believe in
+ *   work from which nothing comes.
  * - In external epoll mode nothing that another thread does wakes the daemon: all calls come
  *   from the loop's thread.
  */
 #include "server/http.h"
 
 #include "server/clock.h"
+#include "server/framing.h"
+#include "server/watch.h"
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +31,21 @@
 
 enum {
     CONNECTION_MEMORY = 64 << 10,       /* headers, and a body's piece; cleared per request */
-    IDLE_SECONDS = 75,          /* above the keep-alive of the load balancers in front */
     KEPT_REQUESTS = 256,        /* that wait to be used again */
     KEPT_BUFFER = 64 << 10,     /* bytes of a buffer that is kept with them */
+    MAX_WAIT = 60000,           /* milliseconds */
+    QUIET_TURNS = 256,          /* without a call from the library, after which it is idle */
+};
+
+/* A connection. */
+struct peer {
+    struct watched watched;     /* first: it is found by it */
+    const char *target_end;     /* of the request that is being read */
 };
 
 struct http_daemon {
     struct http_application application;
+    struct watch watch;
     struct MHD_Daemon *library;
     int descriptor;
     struct http_request *suspended;
@@ -40,6 +54,7 @@ struct http_daemon {
     atomic_int n_connections;
     int64_t n_requests;
     uint64_t n_finished, next_id;
+    int quiet_turns;            /* since the library last called us */
     size_t bodies;              /* bytes that all bodies hold */
     unsigned id;                /* of this daemon, in the ids of its requests */
 };
@@ -71,13 +86,18 @@ static void shrink(struct buffer *b)
         buffer_release(b);
 }
 
+static void drop_body(struct http_request *r)
+{
+    r->daemon->bodies -= r->body.size;
+    shrink(&r->body);
+}
+
 static void request_free(struct http_request *r)
 {
     struct http_daemon *d = r->daemon;
     d->n_requests--;
     d->n_finished++;
-    d->bodies -= r->body.size;
-    shrink(&r->body);
+    drop_body(r);
     shrink(&r->answer);
     if (d->n_free < KEPT_REQUESTS) {
         r->next = d->free;
@@ -214,14 +234,34 @@ static enum MHD_Result send_answer(struct http_request *r)
     enum MHD_Result result =
         MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
+    drop_body(r);               /* a slow reader holds nothing but its answer */
+    watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_now());
     return result;
 }
 
-/* The first call: headers only. The framing of requests will be checked here. */
-static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *connection,
-                             const char *path, const char *method, void **state)
+static struct peer *peer_of(struct MHD_Connection *connection)
 {
-    struct http_request *r = request_new(d);
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+        ->socket_context;
+}
+
+/* The only answer that is given on the first call: what follows such headers is no body and
+ * no request to anybody. */
+static enum MHD_Result refuse(struct http_request *r, enum framing_fault fault)
+{
+    const struct framing_answer *answer = &framing_answers[fault];
+    counter_add(&r->daemon->application.counters->faults[fault], 1);
+    r->status = http_error(r, answer->status, "%s", answer->text);
+    r->closes = true;
+    return send_answer(r);
+}
+
+/* The first call: headers only. */
+static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *connection,
+                             struct framing_line *line, void **state)
+{
+    struct peer *peer = peer_of(connection);
+    struct http_request *r = peer ? request_new(d) : NULL;
     struct headers headers = {0};
 
     if (!r)
@@ -229,11 +269,17 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
     *state = r;
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, read_header, &headers);
     r->connection = connection;
-    r->path = path;
-    r->method = method_of(method);
+    r->peer = peer;
+    r->path = framing_path(line->url);
+    r->method = method_of(line->method);
     r->content_type = headers.content_type;
     set_id(r, headers.id);
+    line->target_end = peer->target_end;
 
+    enum framing_fault fault = framing_check(connection, line);
+    if (fault)
+        return refuse(r, fault);
+    watch_enter(&d->watch, &peer->watched, WATCH_BODY, r->began);
     r->status = d->application.begin(r);
     if (!r->status && headers.length > d->application.max_body)
         r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
@@ -268,8 +314,7 @@ static enum MHD_Result take_body(struct http_request *r, const char *data, size_
             return MHD_YES;
         d->bodies -= size;
     }
-    d->bodies -= r->body.size;
-    shrink(&r->body);
+    drop_body(r);
     return r->received > HTTP_DROPPED_BODY ? MHD_NO : MHD_YES;
 }
 
@@ -309,10 +354,12 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
 {
     struct http_daemon *d = cls;
     struct http_request *r = *state;
-    (void)version;
 
-    if (!r)
-        return begin(d, connection, path, method, state);
+    d->quiet_turns = 0;
+    if (!r) {
+        struct framing_line line = {.method = method, .url = path, .version = version};
+        return begin(d, connection, &line, state);
+    }
     if (*size) {
         enum MHD_Result result = take_body(r, data, *size);
         *size = 0;
@@ -321,6 +368,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     if (r->waiting)
         return MHD_YES;
     if (!r->status) {
+        watch_leave(&d->watch, &r->peer->watched);
         int status = d->application.answer(r);
         if (status == HTTP_PENDING || status == HTTP_SUSPENDED) {
             r->waiting = true;
@@ -347,25 +395,60 @@ void http_finish(struct http_request *r, int status)
 static void completed(void *cls, struct MHD_Connection *connection, void **state,
                       enum MHD_RequestTerminationCode code)
 {
+    struct http_daemon *d = cls;
     struct http_request *r = *state;
-    (void)cls, (void)connection;
+    struct peer *peer = peer_of(connection);
     *state = NULL;
+    if (peer)
+        watch_enter(&d->watch, &peer->watched, WATCH_IDLE, clock_now());
     if (r && r->waiting) {
         r->connection = NULL;
         r->path = "";           /* was the connection's */
+        r->peer = NULL;
     } else if (r) {
         end(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     }
 }
 
-static void connection_changed(void *cls, struct MHD_Connection *connection, void **state,
+/* A request's first line was read. What is returned becomes *state. */
+static void *line_read(void *cls, const char *target, struct MHD_Connection *connection)
+{
+    struct http_daemon *d = cls;
+    struct peer *peer = peer_of(connection);
+    d->quiet_turns = 0;
+    if (!peer)
+        return NULL;
+    peer->target_end = framing_target_end(target);
+    if (peer->watched.stage == WATCH_IDLE)
+        watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
+    return NULL;
+}
+
+static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
                                enum MHD_ConnectionNotificationCode code)
 {
     struct http_daemon *d = cls;
-    (void)connection, (void)state;
-    atomic_fetch_add_explicit(&d->n_connections,
-                              code == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1,
-                              memory_order_relaxed);
+    bool started = code == MHD_CONNECTION_NOTIFY_STARTED;
+    struct peer *peer = *context;
+
+    d->quiet_turns = 0;
+    atomic_fetch_add_explicit(&d->n_connections, started ? 1 : -1, memory_order_relaxed);
+    if (!started) {
+        if (peer)
+            watch_leave(&d->watch, &peer->watched);
+        free(peer);
+        *context = NULL;
+        return;
+    }
+    int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    peer = calloc(1, sizeof *peer);
+    *context = peer;
+    if (!peer) {
+        shutdown(fd, SHUT_RDWR);
+        return;
+    }
+    peer->watched = (struct watched){.socket = fd, .stage = WATCH_NONE};
+    watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
 }
 
 static size_t leave_escaped(void *cls, struct MHD_Connection *connection, char *text)
@@ -390,6 +473,11 @@ struct http_daemon *http_open(const struct http_application *application, struct
         return NULL;
     }
     d->application = *application;
+    d->watch = (struct watch){.limits = {[WATCH_HEADER] = application->header_timeout,
+                                         [WATCH_BODY] = application->body_timeout,
+                                         [WATCH_ANSWER] = application->body_timeout,
+                                         [WATCH_IDLE] = application->idle_timeout},
+                              .cut = application->counters->cut};
     if (getrandom(&d->id, sizeof d->id, GRND_NONBLOCK) != sizeof d->id)
         d->id = (unsigned)clock_now();
     d->library = MHD_start_daemon(
@@ -398,9 +486,11 @@ struct http_daemon *http_open(const struct http_application *application, struct
         MHD_OPTION_EXTERNAL_LOGGER, ignore_message, NULL,                       /* first */
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)application->max_connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+        MHD_OPTION_STRICT_FOR_CLIENT, 0,
+        MHD_OPTION_URI_LOG_CALLBACK, line_read, d,
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, d,
         MHD_OPTION_NOTIFY_CONNECTION, connection_changed, d,
         MHD_OPTION_END);
     if (!d->library) {
@@ -433,7 +523,8 @@ void http_close(struct http_daemon *d)
 void http_add(struct http_daemon *d, int socket, const struct sockaddr *address, socklen_t size)
 {
     /* On failure, and beyond the limit, the library closes the socket. */
-    (void)MHD_add_connection(d->library, socket, address, size);
+    if (MHD_add_connection(d->library, socket, address, size) != MHD_YES)
+        counter_add(&d->application.counters->refused, 1);
 }
 
 int http_descriptor(const struct http_daemon *d)
@@ -444,14 +535,24 @@ int http_descriptor(const struct http_daemon *d)
 int http_timeout(struct http_daemon *d)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
-    if (MHD_get_timeout(d->library, &timeout) != MHD_YES)
+    int64_t next = watch_next(&d->watch), left;
+    if (MHD_get_timeout(d->library, &timeout) == MHD_YES && timeout == 0)
+        return d->quiet_turns < QUIET_TURNS ? 0 : 1;
+    if (!next)
         return -1;
-    return timeout > 60000 ? 60000 : (int)timeout;
+    left = next - clock_now();
+    if (left <= 0)
+        return 0;
+    return left > MAX_WAIT * 1000000LL ? MAX_WAIT : (int)(left / 1000000) + 1;
 }
 
 void http_run(struct http_daemon *d)
 {
+    d->quiet_turns += d->quiet_turns < QUIET_TURNS;
     MHD_run(d->library);
+    /* Only now: what came while the thread was busy was read and is no reason to cut. */
+    if (watch_next(&d->watch))
+        watch_cut(&d->watch, clock_now());
 }
 
 int http_n_connections(const struct http_daemon *d)

@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "server/buffer.h"
+#include "server/metrics.h"
 #include <stdatomic.h>
 #include <sys/socket.h>
 
@@ -51,6 +52,7 @@ struct http_request {
     /* http.c's */
     struct http_daemon *daemon;
     struct MHD_Connection *connection;
+    struct peer *peer;          /* of the connection */
     struct http_request *previous, *next;       /* of those that are suspended */
     uint64_t received;          /* bytes of body */
     bool waiting, suspended, closes;
@@ -74,7 +76,13 @@ struct http_application {
     size_t max_body;            /* bytes of one request */
     size_t max_bodies;          /* bytes of all requests together */
     int max_connections;
+
+    /* Nanoseconds from the connection or a request's first line to the end of its headers,
+     * for a body to come and for an answer to be taken, and between two requests. */
+    int64_t header_timeout, body_timeout, idle_timeout;
+
     const atomic_bool *draining;        /* answers say Connection: close */
+    struct connection_counters *counters;
 };
 
 /* The application is copied. */
@@ -84,7 +92,7 @@ struct http_daemon *http_open(const struct http_application *application,
 /* Answers what waits with 503, closes every connection. */
 void http_close(struct http_daemon *daemon);
 
-/* Takes an accepted, non-blocking socket over; closes it on failure. */
+/* Takes an accepted, non-blocking socket over; closes it on failure, which is counted. */
 void http_add(struct http_daemon *daemon, int socket, const struct sockaddr *address,
               socklen_t size);
 

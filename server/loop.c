@@ -161,6 +161,11 @@ static int open_parts(struct loop *l, struct nn_error *error)
     const struct options *o = l->server->options;
     int n = l->server->n_loops;
     int64_t share = BODIES / n > o->max_body ? BODIES / n : o->max_body;
+    l->counters = aligned_alloc(64, sizeof *l->counters);
+    if (!l->counters)
+        return nn_fail(error, "out of memory");
+    memset(l->counters, 0, sizeof *l->counters);
+
     struct http_application application = {.owner = l,
                                            .begin = api_begin,
                                            .answer = api_answer,
@@ -168,7 +173,11 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .max_body = (size_t)o->max_body,
                                            .max_bodies = (size_t)share,
                                            .max_connections = l->server->max_connections,
-                                           .draining = &l->server->draining};
+                                           .header_timeout = (int64_t)(o->header_timeout * 1e9),
+                                           .body_timeout = (int64_t)(o->body_timeout * 1e9),
+                                           .idle_timeout = (int64_t)(o->idle_timeout * 1e9),
+                                           .draining = &l->server->draining,
+                                           .counters = &l->counters->connection};
     struct batcher_settings settings = {.loop = l->index,
                                         .max_batch = o->max_batch,
                                         .max_instances = o->max_instances,
@@ -179,12 +188,10 @@ static int open_parts(struct loop *l, struct nn_error *error)
         return -1;
     l->batcher = batcher_new(&settings);
     l->accepted = calloc(2 * LOOP_MAILBOX, sizeof *l->accepted);
-    l->counters = aligned_alloc(64, sizeof *l->counters);
     l->poll = epoll_create1(EPOLL_CLOEXEC);
     l->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (!l->batcher || !l->accepted || !l->counters || l->poll < 0 || l->wake < 0)
+    if (!l->batcher || !l->accepted || l->poll < 0 || l->wake < 0)
         return nn_fail(error, "cannot start an event loop: out of memory or descriptors");
-    memset(l->counters, 0, sizeof *l->counters);
 
     struct epoll_event event = {.events = EPOLLIN};
     if (epoll_ctl(l->poll, EPOLL_CTL_ADD, l->wake, &event) < 0 ||

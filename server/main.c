@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 enum {
-    MAX_CONNECTIONS = 4096,     /* of all loops; each has 64 KiB */
-    OTHER_DESCRIPTORS = 128,    /* kept for files and the loops themselves */
+    LOOP_DESCRIPTORS = 3,       /* of a loop itself */
+    OTHER_DESCRIPTORS = 5,      /* kept for reading models and for accepting */
     NO_DESCRIPTORS_PAUSE = 100, /* milliseconds without accepting when there are none */
 };
 
@@ -31,7 +31,7 @@ enum { DATA, ADMIN, LISTENERS };
 struct acceptor {
     struct server *server;
     int listeners[LISTENERS];
-    int turn;                   /* whose is the next connection */
+    unsigned turn;              /* whose is the next connection */
     bool paused;                /* out of descriptors */
 };
 
@@ -67,10 +67,21 @@ static int catch_signals(struct nn_error *error)
 
 /* accepting */
 
+/* The next in turn that has room; one without closes the connection. */
 static struct loop *next_loop(struct acceptor *a, int listener)
 {
-    int data_loops = a->server->n_loops - 1;
-    return &a->server->loops[listener == ADMIN ? data_loops : a->turn++ % data_loops];
+    struct server *s = a->server;
+    int data_loops = s->n_loops - 1;
+    struct loop *loop = NULL;
+
+    if (listener == ADMIN)
+        return &s->loops[data_loops];
+    for (int i = 0; i < data_loops; i++) {
+        loop = &s->loops[a->turn++ % (unsigned)data_loops];
+        if (http_n_connections(loop->http) < s->max_connections)
+            break;
+    }
+    return loop;
 }
 
 /* Everything that the kernel has queued. */
@@ -176,9 +187,11 @@ static int open_listeners(struct acceptor *a, const struct options *o, struct nn
 /* Returns how many loops were started. */
 static int start_loops(struct server *s, struct nn_error *error)
 {
-    int64_t descriptors = system_raise_descriptors() - OTHER_DESCRIPTORS;
-    int64_t connections = descriptors < MAX_CONNECTIONS ? descriptors : MAX_CONNECTIONS;
-    s->max_connections = (int)(connections / s->n_loops);
+    int64_t left = system_raise_descriptors() - system_descriptors() - OTHER_DESCRIPTORS -
+                   LOOP_DESCRIPTORS * s->n_loops;
+    int64_t share = left / s->n_loops;
+    int64_t most = (s->options->max_connections + s->n_loops - 2) / (s->n_loops - 1);
+    s->max_connections = (int)(share < most ? share : most);
     if (s->max_connections < 1)
         s->max_connections = 1;
     for (int i = 0; i < s->n_loops; i++)

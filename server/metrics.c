@@ -8,7 +8,8 @@
 static const double bounds[METRICS_BUCKETS - 1] = {.0001, .00025, .0005, .001, .0025, .005, .01,
                                                    .025,  .05,    .1,    .25,  .5,    1,    2.5};
 
-static const int statuses[METRICS_STATUSES] = {200, 400, 404, 405, 413, 415, 500, 503, 504, 0};
+static const int statuses[METRICS_STATUSES] = {200, 400, 404, 405, 413, 415,
+                                                431, 500, 501, 503, 504, 0};
 
 /* model statistics */
 

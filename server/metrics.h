@@ -11,7 +11,14 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { METRICS_ROUTES = 16, METRICS_STATUSES = 10, METRICS_BUCKETS = 15, METRICS_SIZES = 12 };
+enum {
+    METRICS_ROUTES = 16,
+    METRICS_STATUSES = 12,
+    METRICS_BUCKETS = 15,
+    METRICS_SIZES = 12,
+    METRICS_FAULTS = 12,        /* of a request's framing */
+    METRICS_STAGES = 4,         /* of a connection */
+};
 
 struct counter {
     atomic_uint_fast64_t value;
@@ -34,12 +41,20 @@ struct histogram {
     struct counter nanoseconds;
 };
 
+/* Of connections, by http.c. */
+struct connection_counters {
+    struct counter refused;                     /* there were too many */
+    struct counter faults[METRICS_FAULTS];      /* requests refused for their framing */
+    struct counter cut[METRICS_STAGES];         /* too slow */
+};
+
 /* Of one event loop. */
 struct loop_counters {
     struct counter requests[METRICS_ROUTES][METRICS_STATUSES];
     struct counter lost;                        /* the client left before its answer */
     struct counter received, sent;              /* bytes of bodies */
     struct counter connections;                 /* ever taken */
+    struct connection_counters connection;
     struct histogram durations[METRICS_ROUTES];
 } __attribute__((aligned(64)));
 

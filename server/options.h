@@ -19,6 +19,8 @@ struct options {
     int64_t max_batch;          /* rows that run together */
     int64_t max_queue;          /* prediction requests in work at the same time */
     int64_t deadline;           /* milliseconds that a request may take */
+    int64_t max_connections;    /* open at the same time, of all loops */
+    double header_timeout, body_timeout, idle_timeout;  /* seconds of a slow client */
     double drain_delay, drain_timeout;  /* seconds */
     int64_t log_level;          /* enum log_level */
     bool access_log;

@@ -1,7 +1,9 @@
 #include "server/api/api.h"
 
 #include "server/clock.h"
+#include "server/framing.h"
 #include "server/system.h"
+#include "server/watch.h"
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -58,17 +60,46 @@ static const struct {
      offsetof(struct loop_counters, sent)},
     {"predictd_connections_accepted_total", "Connections taken.",
      offsetof(struct loop_counters, connections)},
+    {"predictd_connections_refused_total", "Connections closed because there were too many.",
+     offsetof(struct loop_counters, connection.refused)},
 };
+
+/* Sums one of the counters that every loop has. */
+static double sum_of(const struct server *s, size_t offset)
+{
+    uint64_t n = 0;
+    for (int l = 0; l < s->n_loops; l++)
+        n += counter_read((struct counter *)((char *)s->loops[l].counters + offset));
+    return (double)n;
+}
+
+static void write_slow_and_faulty(struct buffer *out, const struct server *s)
+{
+    const char *name = "predictd_http_rejected_total";
+    char labels[128];
+
+    metrics_begin(out, name, "counter", "Requests refused for their framing.");
+    for (size_t i = 1; i < FRAMING_FAULTS; i++) {
+        snprintf(labels, sizeof labels, "reason=\"%s\"", framing_answers[i].label);
+        metrics_sample(out, name, labels,
+                       sum_of(s, offsetof(struct loop_counters, connection.faults) +
+                                     i * sizeof(struct counter)));
+    }
+    name = "predictd_connections_cut_total";
+    metrics_begin(out, name, "counter", "Connections cut off because a client was slow.");
+    for (size_t i = 0; i < WATCH_STAGES; i++) {
+        snprintf(labels, sizeof labels, "stage=\"%s\"", watch_stage_names[i]);
+        metrics_sample(out, name, labels,
+                       sum_of(s, offsetof(struct loop_counters, connection.cut) +
+                                     i * sizeof(struct counter)));
+    }
+}
 
 static void write_loops(struct buffer *out, const struct server *s)
 {
     for (size_t i = 0; i < sizeof per_loop / sizeof per_loop[0]; i++) {
-        uint64_t n = 0;
-        for (int l = 0; l < s->n_loops; l++)
-            n += counter_read(
-                (struct counter *)((char *)s->loops[l].counters + per_loop[i].offset));
         metrics_begin(out, per_loop[i].name, "counter", per_loop[i].help);
-        metrics_sample(out, per_loop[i].name, "", (double)n);
+        metrics_sample(out, per_loop[i].name, "", sum_of(s, per_loop[i].offset));
     }
     int connections = 0;
     for (int l = 0; l < s->n_loops; l++)
@@ -197,6 +228,7 @@ int api_metrics(struct http_request *r)
     r->answer_type = "text/plain; version=0.0.4; charset=utf-8";
     write_requests(out, l->server);
     write_loops(out, l->server);
+    write_slow_and_faulty(out, l->server);
     if (l->table)
         write_models(out, l->table);
     write_reloads(out, l->server);
