@@ -165,6 +165,9 @@ static int fail_length(struct json_reader *r, int64_t n, const char *what, int64
     return json_reader_fail_syntax(r, "',' or ']'");
 }
 
+/* Elements that are read one by one before it is tried again to read many at once. */
+enum { RUN_AGAIN = 16 };
+
 /* Reads exactly n elements and the ']' behind them. */
 static int read_list(struct json_reader *r, int64_t n, char *out)
 {
@@ -176,6 +179,12 @@ static int read_list(struct json_reader *r, int64_t n, char *out)
             return fail_length(r, n, "numbers", *i);
         if (*i == 0 && json_scan_peek(&r->scan) == ']')
             return fail_length(r, n, "numbers", 0);
+        if (real && *i % RUN_AGAIN == 0) {
+            int64_t run = number_read_run(&r->scan.p, r->scan.end, (float *)(void *)out,
+                                          n - *i - 1);
+            *i += run;
+            out += (size_t)run * size;
+        }
         if ((real ? read_float(r, out) : read_integer(r, out)) != 0)
             return -1;
     }

@@ -220,6 +220,46 @@ enum number_verdict number_read_float(const char **p, const char *end, float *va
     return NUMBER_OK;
 }
 
+/* The first n of eight bytes as they lie in memory, n <= 8. */
+static inline uint64_t mask_bytes(size_t n)
+{
+    uint64_t unwanted = n == 8 ? 0 : UINT64_MAX >> 8 * n;
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ~__builtin_bswap64(unwanted) : ~unwanted;
+}
+
+/* Where a number is written like the one before it, as most zeros of an image are, eight
+ * bytes are compared instead of read. */
+int64_t number_read_run(const char **p, const char *end, float *values, int64_t n)
+{
+    const char *s = *p;
+    uint64_t mask = 0, before = 1;      /* nothing is like it */
+    size_t size = 0;
+    int64_t i = 0;
+    for (float value = 0; i < n; i++) {
+        uint64_t word = 0;
+        if (end - s >= 8) {
+            memcpy(&word, s, sizeof word);
+            if ((word & mask) == before) {
+                values[i] = value;
+                s += size;
+                continue;
+            }
+        }
+        const char *begin = s, *number = s + (s < end && *s == ' ');
+        if (number_read_float(&number, end, &value) != NUMBER_OK || number == end ||
+            *number != ',')
+            break;
+        values[i] = value;
+        s = number + 1;
+        size = (size_t)(s - begin);
+        bool fits = size <= 8 && end - begin >= 8;
+        mask = fits ? mask_bytes(size) : 0;
+        before = fits ? word & mask : 1;
+    }
+    *p = s;
+    return i;
+}
+
 enum number_verdict number_read_integer(const char **p, const char *end, int64_t min,
                                         int64_t max, int64_t *value)
 {

@@ -21,6 +21,11 @@ enum number_verdict number_read_float(const char **p, const char *end, float *va
 enum number_verdict number_read_integer(const char **p, const char *end, int64_t min,
                                         int64_t max, int64_t *value);
 
+/* Reads up to n numbers, each with the comma behind it and at most one blank before it, and
+ * moves *p behind the last of these commas. Stops at the first that is not so or that
+ * number_read_float() refuses. Returns how many it read. */
+int64_t number_read_run(const char **p, const char *end, float *values, int64_t n);
+
 /* Moves *p behind the JSON number that begins there, whatever its range. */
 bool number_skip(const char **p, const char *end);
 

@@ -182,6 +182,103 @@ static void long_digit_strings_are_read(void **state)
     free(text);
 }
 
+/* A number as clients write them: whole, few decimals, all that a double has, the middle
+ * between two floats. */
+static int print_any(char *out, size_t size)
+{
+    double uniform = (double)(next_random() >> 11) / 9007199254740992.0;
+    const char *sign = next_random() % 4 == 0 ? "-" : "";
+    float near = (float)uniform * 100;
+    switch (next_random() % 6) {
+    case 0:
+        return snprintf(out, size, "%s%d", sign, (int)(next_random() % 256));
+    case 1:
+        return snprintf(out, size, "%s%.*f", sign, (int)(next_random() % 8), uniform * 255);
+    case 2:
+        return snprintf(out, size, "%s%.*f", sign, (int)(next_random() % 19), uniform);
+    case 3:
+        return snprintf(out, size, "%s%lld", sign,
+                        (long long)(next_random() >> (40 + next_random() % 24)));
+    case 4:
+        return snprintf(out, size, "%s%.17g", sign, uniform);
+    default:
+        return snprintf(out, size, "%s%.16f", sign,
+                        ((double)near + (double)nextafterf(near, 1e9f)) / 2);
+    }
+}
+
+/* Exactly as long as the text: reading behind it is seen by the address sanitizer. */
+static int64_t read_run(const char *text, float *values, int64_t n, size_t *taken)
+{
+    size_t size = strlen(text);
+    char *copy = malloc(size ? size : 1);
+    assert_non_null(copy);
+    memcpy(copy, text, size);
+    const char *p = copy;
+    int64_t read = number_read_run(&p, copy + size, values, n);
+    *taken = (size_t)(p - copy);
+    free(copy);
+    return read;
+}
+
+static void a_run_reads_what_number_by_number_is_read(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    static char text[N * 40];
+    float values[N];
+    for (int round = 0; round < 2000; round++) {
+        const char *comma = round % 2 ? ", " : ",";
+        size_t size = 0, taken;
+        for (int i = 0; i < N; i++) {
+            size += (size_t)print_any(text + size, sizeof text - size);
+            size += (size_t)sprintf(text + size, "%s", comma);
+        }
+        int64_t wanted = round % 3 ? N : (int64_t)(next_random() % N);
+        for (size_t at = 0; at < size;) {       /* goes on behind what a run does not take */
+            int64_t n = read_run(text + at, values, wanted, &taken);
+            assert_true(n <= wanted);
+            size_t p = at;
+            for (int64_t i = 0; i < n; i++) {
+                char *end;
+                float expected = strtof(text + p, &end);
+                if (memcmp(&values[i], &expected, sizeof expected) != 0)
+                    fail_msg("%.40s: %.9g; strtof() says %.9g", text + p, (double)values[i],
+                             (double)expected);
+                assert_int_equal(*end, ',');
+                p = (size_t)(end - text) + 1;
+            }
+            assert_int_equal(p, at + taken);
+            at = p + strcspn(text + p, ",") + 1;
+        }
+    }
+}
+
+static void a_run_stops_where_something_else_begins(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        "",    "-",   "+1",    ".5",   "1.",  "01",  "-01", "1e",     "0x10",     "NaN",
+        "null", "true", "\"1\"", "[1]",  "{}",  "1 ",  "  1", "\t1",    "1.2.3",    "1-2",
+        "--1", "1.-2", "1:2",  "1/2",  "\x80", "1]", "1\n", "- 1",   "00000000", "1\xb1",
+        "1e39", "-1e400",
+    };
+    char text[400];
+    float values[100];
+    for (size_t k = 0; k < sizeof others / sizeof others[0]; k++)
+        for (int before = 0; before < 40; before++) {
+            size_t size = 0, taken;
+            for (int i = 0; i < before; i++)
+                size += (size_t)sprintf(text + size, "%d,", i % 10);
+            size_t place = size;
+            size += (size_t)sprintf(text + size, "%s,", others[k]);
+            for (int i = 0; i < 60; i++)
+                size += (size_t)sprintf(text + size, "7,");
+            if (read_run(text, values, 100, &taken) != before || taken != place)
+                fail_msg("\"%s\" behind %d numbers was read", others[k], before);
+        }
+}
+
 static void integers_are_read_within_their_range(void **state)
 {
     (void)state;
@@ -309,6 +406,8 @@ int main(void)
         cmocka_unit_test(what_is_beyond_the_largest_float_is_out_of_range),
         cmocka_unit_test(decimals_are_rounded_like_strtof),
         cmocka_unit_test(long_digit_strings_are_read),
+        cmocka_unit_test(a_run_reads_what_number_by_number_is_read),
+        cmocka_unit_test(a_run_stops_where_something_else_begins),
         cmocka_unit_test(integers_are_read_within_their_range),
         cmocka_unit_test(floats_are_written_as_people_write_them),
         cmocka_unit_test(every_float_is_written_shortest_and_read_back),
