@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 enum {
-    CONNECTION_MEMORY = 64 << 10,       /* headers, and a body's piece; cleared per request */
+    CONNECTION_MEMORY = 32 << 10,       /* headers, and a body's piece; cleared per request */
     KEPT_REQUESTS = 256,        /* that wait to be used again */
     KEPT_BUFFER = 64 << 10,     /* bytes of a buffer that is kept with them */
     MAX_WAIT = 60000,           /* milliseconds */
