@@ -159,7 +159,7 @@ INNER   = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS))
 
 .PHONY: run
 run: need-build
-	@$(INNER) all
+	+@$(INNER) all
 	@sh models/demo.sh
 
 # The tests run under the sanitizers; the gradient checks in double precision besides.
@@ -167,10 +167,10 @@ ASAN   := address,undefined
 CLANG  := $(if $(findstring clang,$(CC)),clang-)
 .PHONY: test
 test: need-test
-	@$(INNER) check-layers
-	@$(INNER) SANITIZE=$(ASAN) all tests
-	@$(INNER) SANITIZE=$(ASAN) REAL=double gradients
-	@$(INNER) all check-symbols
+	+@$(INNER) check-layers
+	+@$(INNER) SANITIZE=$(ASAN) all tests
+	+@$(INNER) SANITIZE=$(ASAN) REAL=double gradients
+	+@$(INNER) all check-symbols
 	@bash tests/run.sh build/$(CLANG)address-undefined build/$(CLANG)address-undefined-double
 
 .PHONY: tests gradients
@@ -179,14 +179,14 @@ gradients: $(gradients)
 
 .PHONY: check
 check: need-check test
-	@$(INNER) CC=clang WERROR=1 all tests
-	@$(INNER) check-headers
-	@$(INNER) SANITIZE=thread all tests
+	+@$(INNER) CC=clang WERROR=1 all tests
+	+@$(INNER) check-headers
+	+@$(INNER) SANITIZE=thread all tests
 	@bash tests/run.sh build/$(CLANG)thread
 
 .PHONY: check-mnist
 check-mnist: need-test
-	@$(INNER) all
+	+@$(INNER) all
 	@python3 tests/check_mnist.py $(BUILD) $${PREDICTD_DATA:-data}
 
 .PHONY: container-test
@@ -195,7 +195,7 @@ container-test: need-container
 
 .PHONY: bench
 bench: need-test
-	@$(INNER) all $(benches)
+	+@$(INNER) all $(benches)
 	@$(BUILD)/bench/bench_predict $(BUILD)
 	@$(BUILD)/bench/bench_kernels
 
