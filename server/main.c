@@ -33,6 +33,7 @@ struct acceptor {
     int listeners[LISTENERS];
     unsigned turn;              /* whose is the next connection */
     bool paused;                /* out of descriptors */
+    bool warned;                /* since the last connection that was accepted */
 };
 
 /* signals */
@@ -92,14 +93,16 @@ static void accept_all(struct acceptor *a, int listener)
         accepted.socket = accept4(a->listeners[listener], (struct sockaddr *)&accepted.address,
                                   &accepted.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted.socket >= 0) {
+            a->warned = false;
             loop_give(next_loop(a, listener), &accepted);
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            log_event(LOG_WARNING, "cannot accept", LOG_TEXT("reason", strerror(errno)));
-            a->paused = true;
+            if (!a->warned)
+                log_event(LOG_WARNING, "cannot accept", LOG_TEXT("reason", strerror(errno)));
+            a->warned = a->paused = true;
         }
         return;
     }
