@@ -46,10 +46,13 @@ helper_sources  := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 test_sources    := $(wildcard tests/test_*.c)
 gradient_tests  := $(wildcard tests/gradients/test_*.c)
 bench_sources   := $(wildcard tests/bench/*.c)
+fuzz_targets    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 objects   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 tests    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(test_sources))
 gradients:= $(patsubst tests/gradients/%.c,$(BUILD)/tests/%,$(gradient_tests))
+replays  := $(addprefix $(BUILD)/tests/test_fuzz_,$(fuzz_targets))
+fuzzers  := $(addprefix $(BUILD)/fuzz/,$(fuzz_targets))
 benches  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_sources))
 quiet     = $(if $(V),,@echo "  $(1)	$@";)
 
@@ -93,6 +96,17 @@ $(benches): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(test_archives)
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
+# A fuzz target runs with libFuzzer or, as a test, with its corpus.
+$(replays): $(BUILD)/tests/test_fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
+    $(call objects,tests/fuzz/file.c tests/fuzz/replay.c) $(test_archives)
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
+
+$(fuzzers): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
+    $(call objects,tests/fuzz/file.c) $(test_archives)
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
+
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -113,6 +127,7 @@ help:
 	@echo 'make check         all of that, the thread sanitizer, both compilers, layers, symbols'
 	@echo 'make check-mnist   train MNIST to 99.3 %, serve it, compare all 10,000 answers'
 	@echo 'make container-test  build the image of docker/Dockerfile and run it; needs root'
+	@echo 'make fuzz          look for crashes, SECONDS=60 for each target'
 	@echo 'make bench         measure beside a bare libmicrohttpd server'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make format        clang-format'
@@ -173,9 +188,10 @@ test: need-test
 	+@$(INNER) all check-symbols
 	@bash tests/run.sh build/$(CLANG)address-undefined build/$(CLANG)address-undefined-double
 
-.PHONY: tests gradients
-tests: $(tests)
+.PHONY: tests gradients fuzzers
+tests: $(tests) $(replays)
 gradients: $(gradients)
+fuzzers: $(fuzzers)
 
 .PHONY: check
 check: need-check test
@@ -183,6 +199,17 @@ check: need-check test
 	+@$(INNER) check-headers
 	+@$(INNER) SANITIZE=thread all tests
 	@bash tests/run.sh build/$(CLANG)thread
+
+# What is found beyond tests/fuzz/corpus/ grows in build/fuzz/ and stays there; an input that
+# crashes is build/fuzz/crash-*.
+SECONDS ?= 60
+FUZZING := fuzzer-no-link,$(ASAN)
+.PHONY: fuzz
+fuzz: need-check
+	@$(INNER) CC=clang SANITIZE=$(FUZZING) fuzzers
+	@for target in $(fuzz_targets); do \
+	    bash tests/fuzz/run.sh build/clang-$(subst $(comma),-,$(FUZZING))/fuzz $$target $(SECONDS) || exit 1; \
+	done
 
 .PHONY: check-mnist
 check-mnist: need-test
