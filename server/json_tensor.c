@@ -220,7 +220,8 @@ static void init_columns(struct json_reader *r)
 int json_rows_read(struct tensor_rows *rows, const char *body, size_t size, int64_t max_rows,
                    struct nn_error *error)
 {
-    struct json_reader r = {.scan = {body, body, body + size},
+    const char *end = size ? body + size : body;        /* NULL + 0 is undefined */
+    struct json_reader r = {.scan = {body, body, end},
                             .rows = rows,
                             .error = error,
                             .max_rows = max_rows,
