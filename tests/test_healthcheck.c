@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +128,11 @@ static void a_server_is_healthy_while_it_is_ready(void **state)
     assert_int_equal(check(f.port, "127.0.0.1", text, sizeof text), 0);
     assert_string_equal(text, "ready\n");
     assert_int_equal(check(f.port, "0.0.0.0", text, sizeof text), 0); /* whichever has it */
-    assert_int_equal(check(f.port, "localhost", text, sizeof text), 0);
+    struct addrinfo *found = NULL;      /* not everywhere is there an /etc/hosts */
+    if (getaddrinfo("localhost", NULL, NULL, &found) == 0) {
+        freeaddrinfo(found);
+        assert_int_equal(check(f.port, "localhost", text, sizeof text), 0);
+    }
 
     assert_int_equal(kill(f.pid, SIGTERM), 0);
     while (check(f.port, "127.0.0.1", text, sizeof text) == 0)

@@ -18,7 +18,8 @@
 static void paint(int columns, char *text, size_t size)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY);
-    assert_true(master >= 0);
+    if (master < 0)
+        skip();                 /* a machine without pseudo-terminals */
     assert_int_equal(grantpt(master), 0);
     assert_int_equal(unlockpt(master), 0);
     const struct winsize window = {.ws_row = 24, .ws_col = (unsigned short)columns};
