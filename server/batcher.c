@@ -10,26 +10,29 @@ enum { FIRST_ROWS = 8 };
 struct job {
     struct http_request *request;
     const struct codec *codec;
-    int64_t first, n;           /* rows */
+    int64_t first, n; /* rows */
+    int64_t read;     /* clock_now() when they had been read */
     struct job *next;
 };
 
 /* What a loop has for one model. */
 struct batch {
     const struct served *served;
-    bool shares;                /* rows of different requests may be computed together */
+    bool shares; /* rows of different requests may be computed together */
     size_t row_bytes[TENSOR_MAX_PORTS];
     struct nn_session *session; /* NULL until it is needed */
     int64_t used;               /* rows of `jobs` */
+    int64_t read;               /* clock_now() when the last request had been read */
+    int64_t ended;              /* clock_now() at the end of what was measured last */
     struct job *jobs, **last;
 };
 
 struct batcher {
     struct batcher_settings settings;
     const struct table *table;
-    struct batch *batches;      /* [table->n] */
+    struct batch *batches; /* [table->n] */
     struct job *free;
-    bool finished;              /* some request since the last batcher_run() */
+    bool finished; /* some request since the last batcher_run() */
 };
 
 struct batcher *batcher_new(const struct batcher_settings *settings)
@@ -72,15 +75,18 @@ static int answer_late(const struct batcher *b, const struct served *served,
                       (long long)(b->settings.deadline / 1000000));
 }
 
-static void count_answer(const struct batcher *b, const struct served *served,
-                         const struct http_request *r, int status)
+/* Returns the time. */
+static int64_t count_answer(const struct batcher *b, const struct served *served,
+                            const struct http_request *r, int status)
 {
     struct model_counters *c = counters(b, served);
+    int64_t now = clock_now();
     counter_add(&c->requests, 1);
     if (status == 200)
-        histogram_add(&c->durations, clock_now() - r->began);
+        histogram_add(&c->durations, now - r->began);
     else
         counter_add(&c->failures, 1);
+    return now;
 }
 
 /* sessions */
@@ -143,7 +149,9 @@ static void get_outputs(const struct batch *batch, struct nn_tensor outputs[TENS
 
 static void finish(struct batcher *b, struct batch *batch, struct job *job, int status)
 {
-    count_answer(b, batch->served, job->request, status);
+    int64_t now = count_answer(b, batch->served, job->request, status);
+    counter_add(&counters(b, batch->served)->writing, (uint64_t)(now - batch->ended));
+    batch->ended = now;
     http_finish(job->request, status);
     b->finished = true;
     job->next = b->free;
@@ -157,13 +165,16 @@ static void drop_late(struct batcher *b, struct batch *batch)
     struct job *job = batch->jobs, *next;
 
     batch->last = &batch->jobs;
+    batch->ended = now;
     for (; job; job = next) {
         next = job->next;
+        counter_add(&counters(b, batch->served)->waiting, (uint64_t)(now - job->read));
         if (is_late(b, job->request, now)) {
             finish(b, batch, job, answer_late(b, batch->served, job->request));
             continue;
         }
-        for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model); i++) {
+        for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model);
+             i++) {
             char *rows = nn_session_input(batch->session, i);
             memmove(rows + (size_t)used * batch->row_bytes[i],
                     rows + (size_t)job->first * batch->row_bytes[i],
@@ -183,7 +194,8 @@ static int run_session(struct batcher *b, struct batch *batch, int64_t rows,
 {
     int64_t began = clock_now();
     int result = nn_session_run(batch->session, rows, error);
-    metrics_count_batch(counters(b, batch->served), rows, clock_now() - began);
+    batch->ended = clock_now();
+    metrics_count_batch(counters(b, batch->served), rows, began, batch->ended);
     return result;
 }
 
@@ -201,9 +213,9 @@ static void flush(struct batcher *b, struct batch *batch)
     for (struct job *job = batch->jobs, *next; job; job = next) {
         next = job->next;
         finish(b, batch, job,
-               result == 0 ? write_answer(batch, job->codec, job->request, outputs, job->first,
-                                          job->n)
-                           : fail_output(job->request, &error));
+               result == 0
+                   ? write_answer(batch, job->codec, job->request, outputs, job->first, job->n)
+                   : fail_output(job->request, &error));
     }
     batch->jobs = NULL;
     batch->last = &batch->jobs;
@@ -247,7 +259,8 @@ int batcher_use(struct batcher *b, const struct table *table)
 
 /* requests that run by themselves */
 
-static void copy_rows(struct batch *batch, const struct tensor_rows *rows, int64_t first, int64_t n)
+static void copy_rows(struct batch *batch, const struct tensor_rows *rows, int64_t first,
+                      int64_t n)
 {
     const struct nn_model *model = batch->served->model;
     for (int i = 0; i < nn_model_n_inputs(model); i++) {
@@ -328,7 +341,7 @@ static int run_whole(struct batcher *b, struct batch *batch, const struct codec 
         get_outputs(batch, outputs);
         status = write_answer(batch, codec, r, outputs, 0, rows->n);
     }
-    if (rows->n > b->settings.max_batch) {      /* not worth keeping for the next one */
+    if (rows->n > b->settings.max_batch) { /* not worth keeping for the next one */
         nn_session_free(batch->session);
         batch->session = NULL;
     }
@@ -365,7 +378,8 @@ static int enqueue(struct batcher *b, struct batch *batch, const struct codec *c
     struct job *job = job_new(b);
     if (!job)
         return http_error(r, 500, "out of memory");
-    *job = (struct job){.request = r, .codec = codec, .first = batch->used, .n = n};
+    *job = (struct job){
+        .request = r, .codec = codec, .first = batch->used, .n = n, .read = batch->read};
     *batch->last = job;
     batch->last = &job->next;
     batch->used += n;
@@ -397,7 +411,8 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     struct nn_error error = {0};
     struct tensor_rows rows = {.model = model};
 
-    if (is_late(b, r, clock_now()))
+    int64_t began = clock_now();
+    if (is_late(b, r, began))
         return answer_late(b, batch->served, r);
     if (batch->shares) {
         if (batch->used == capacity(batch)) {
@@ -414,6 +429,8 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     }
 
     int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
+    batch->read = clock_now();
+    counter_add(&counters(b, batch->served)->reading, (uint64_t)(batch->read - began));
     if (status)
         return http_error(r, status, "%s", error.text);
     if (!rows.owned)

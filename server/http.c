@@ -119,6 +119,7 @@ int http_error(struct http_request *r, int status, const char *format, ...)
     va_end(arguments);
     r->answer.size = 0;
     r->answer_type = NULL;
+    r->answer_json_length = 0;
     buffer_add_text(&r->answer, "{\"error\":");
     buffer_add_json_string(&r->answer, text);
     buffer_add_text(&r->answer, "}");
@@ -130,7 +131,7 @@ int http_error(struct http_request *r, int status, const char *format, ...)
 /* headers */
 
 struct headers {
-    const char *content_type, *id;
+    const char *content_type, *id, *json_length;
     uint64_t length;
 };
 
@@ -154,6 +155,8 @@ static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const cha
         h->length = strtoull(value, NULL, 10);
     else if (NAMED("x-request-id"))
         h->id = value;
+    else if (NAMED("inference-header-content-length"))
+        h->json_length = value;
 #undef NAMED
     return MHD_YES;
 }
@@ -169,6 +172,14 @@ static bool is_sane_id(const char *id)
             return false;
     }
     return n > 0 && n < HTTP_ID_SIZE;
+}
+
+static int64_t read_json_length(const char *text)
+{
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    if (!text)
+        return -1;
+    return digits == 0 || digits > 18 || text[digits] ? -2 : strtoll(text, NULL, 10);
 }
 
 static void put_hex(char *out, uint64_t value, int digits)
@@ -204,6 +215,13 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     (void)MHD_add_response_header(response, name, value);
 }
 
+static void add_number(struct MHD_Response *response, const char *name, size_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%zu", value);
+    add_header(response, name, text);
+}
+
 static enum MHD_Result send_answer(struct http_request *r)
 {
     static const char no_memory[] = "{\"error\":\"out of memory\"}";
@@ -215,6 +233,7 @@ static enum MHD_Result send_answer(struct http_request *r)
         size = sizeof no_memory - 1;
         r->status = 500;
         r->answer_type = NULL;
+        r->answer_json_length = 0;
     }
     struct MHD_Response *response =
         MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_PERSISTENT);
@@ -224,11 +243,10 @@ static enum MHD_Result send_answer(struct http_request *r)
     add_header(response, "X-Request-ID", r->id);
     if (r->allow)
         add_header(response, "Allow", r->allow);
-    if (r->retry_after) {
-        char seconds[16];
-        snprintf(seconds, sizeof seconds, "%d", r->retry_after);
-        add_header(response, "Retry-After", seconds);
-    }
+    if (r->retry_after)
+        add_number(response, "Retry-After", (size_t)r->retry_after);
+    if (r->answer_json_length)
+        add_number(response, "Inference-Header-Content-Length", r->answer_json_length);
     if (r->closes || atomic_load_explicit(r->daemon->application.draining, memory_order_relaxed))
         add_header(response, "Connection", "close");
     enum MHD_Result result =
@@ -273,6 +291,7 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
     r->path = framing_path(line->url);
     r->method = method_of(line->method);
     r->content_type = headers.content_type;
+    r->json_length = read_json_length(headers.json_length);
     set_id(r, headers.id);
     line->target_end = peer->target_end;
 

@@ -31,6 +31,8 @@ struct http_request {
     enum http_method method;
     const char *path;           /* as it was sent: nothing decoded, without the query */
     const char *content_type;   /* NULL: none. Only until the body is read. */
+    int64_t json_length;        /* Inference-Header-Content-Length: bytes of JSON in front of
+                                 * binary data; -1: no such header, -2: it is no number */
     struct buffer body;
     char id[HTTP_ID_SIZE];      /* the client's X-Request-ID where it is sane, or ours */
     int64_t began;              /* clock_now() when its headers had been read */
@@ -41,11 +43,13 @@ struct http_request {
     const char *answer_type;    /* NULL: application/json */
     const char *allow;          /* NULL, or the header's value */
     int retry_after;            /* seconds; 0: no such header */
+    size_t answer_json_length;  /* as json_length; 0: no such header */
 
     /* the application's */
     void *owner;                /* of the daemon */
     const struct route *route;  /* NULL: none has this path */
     char model[65];             /* that the path names, or "" */
+    char version[24], label[65];        /* the same */
     bool admitted;              /* counts as a prediction in work */
     void *state;                /* what a codec remembers; freed with the request */
 

@@ -8,6 +8,16 @@
 
 #include "server/number.h"
 
+void json_write_port(struct buffer *out, const struct nn_port *port)
+{
+    buffer_add_text(out, "{\"name\":");
+    buffer_add_json_string(out, port->name);
+    buffer_printf(out, ",\"datatype\":\"%s\",\"shape\":[", nn_datatype_name(port->datatype));
+    for (int d = 0; d < port->shape.rank; d++)
+        buffer_printf(out, "%s%lld", d ? "," : "", (long long)port->shape.dims[d]);
+    buffer_add_text(out, "]}");
+}
+
 /* Elements of a tensor as nested arrays: of one row, or of the whole. */
 struct block {
     enum nn_datatype datatype;
@@ -117,6 +127,13 @@ static int add_block(struct buffer *out, const struct block *b)
         }
     }
     return 0;
+}
+
+int json_write_elements(struct buffer *out, const struct nn_tensor *tensor, int64_t first,
+                        int64_t n)
+{
+    struct block b = {.datatype = tensor->datatype, .data = tensor->data};
+    return add_list(out, &b, first, n);
 }
 
 static bool has_batch(const struct nn_port *port)

@@ -5,6 +5,33 @@
 
 #include "server/number.h"
 
+void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const char *body,
+                      size_t size, int64_t max_rows, struct nn_error *error)
+{
+    const struct nn_model *model = rows->model;
+    const char *end = size ? body + size : body;        /* NULL + 0 is undefined */
+    *r = (struct json_reader){.scan = {body, body, end},
+                              .rows = rows,
+                              .error = error,
+                              .max_rows = max_rows,
+                              .row = -1};
+    rows->n = 0;
+    rows->owned = false;
+    r->n_columns = nn_model_n_inputs(model);
+    for (int i = 0; i < r->n_columns; i++) {
+        struct json_column *c = &r->columns[i];
+        const struct nn_port *port = nn_model_input(model, i);
+        *c = (struct json_column){.port = port,
+                                  .elements = tensor_row_elements(port),
+                                  .row_bytes = tensor_row_bytes(port),
+                                  .fixed = tensor_fixed_rows(port)};
+        if (port->shape.rank > 0) {
+            c->rank = port->shape.rank - 1;
+            c->dims = port->shape.dims + 1;
+        }
+    }
+}
+
 /* failing */
 
 static void print_place(const struct json_reader *r, char *out, size_t size)
@@ -100,6 +127,7 @@ static int fail_number(struct json_reader *r, enum number_verdict verdict)
 {
     const char *p = r->scan.p, *end = p;
     enum nn_datatype datatype = r->column->port->datatype;
+    r->complaint = verdict == NUMBER_RANGE ? JSON_OTHER : JSON_WRONG_TYPE;
     if (verdict == NUMBER_INVALID || !number_skip(&end, r->scan.end))
         return json_reader_fail(r, JSON_BAD_REQUEST, "expected a %s, got %s",
                                 datatype == NN_BOOL ? "boolean" : "number",
@@ -156,6 +184,8 @@ static int fail_length(struct json_reader *r, int64_t n, const char *what, int64
 {
     char next = json_scan_peek(&r->scan);
     r->depth--;
+    if (next == ',' || next == ']')
+        r->complaint = next == ',' ? JSON_TOO_MANY : JSON_TOO_FEW;
     if (next == ',')
         return json_reader_fail(r, JSON_BAD_REQUEST, "expected %lld %s, got more", (long long)n,
                                 what);
@@ -200,6 +230,7 @@ int json_reader_open(struct json_reader *r)
 {
     if (json_scan_take(&r->scan, '['))
         return 0;
+    r->complaint = JSON_WRONG_TYPE;
     return json_reader_fail(r, JSON_BAD_REQUEST, "expected an array, got %s",
                             json_reader_next(r));
 }
@@ -258,4 +289,28 @@ int json_reader_row(struct json_reader *r, struct json_column *c)
     if (result == 0)
         c->n++;
     return result;
+}
+
+int json_reader_tensor(struct json_reader *r, struct json_column *c, int64_t n)
+{
+    r->column = c;
+    r->depth = 0;
+    if (json_reader_open(r) != 0)
+        return -1;
+    if (json_scan_peek(&r->scan) != '[') {
+        if (read_list(r, n * c->elements, r->rows->data[c - r->columns]) != 0)
+            return -1;
+        c->n = n;
+        return 0;
+    }
+    for (r->row = 0; r->row < n && (r->row == 0 || json_scan_take(&r->scan, ',')); r->row++)
+        if (json_reader_row(r, c) != 0)
+            return -1;
+    int64_t got = r->row;
+    r->row = -1;
+    r->depth = 1;
+    if (got < n || !json_scan_take(&r->scan, ']'))
+        return fail_length(r, n, "rows", got);
+    r->depth = 0;
+    return 0;
 }

@@ -10,6 +10,9 @@
 
 enum { JSON_BAD_REQUEST = 400, JSON_NO_MEMORY = 500 };
 
+/* What is wrong with a value that is JSON, for protocols that have a word for it. */
+enum json_complaint { JSON_OTHER, JSON_TOO_FEW, JSON_TOO_MANY, JSON_WRONG_TYPE };
+
 /* An input, as rows of it are read. */
 struct json_column {
     const struct nn_port *port;
@@ -27,6 +30,7 @@ struct json_reader {
     struct nn_error *error;
     int64_t max_rows;
     int status;                 /* of the first failure; 0: none */
+    enum json_complaint complaint;
     int n_columns;
     struct json_column columns[TENSOR_MAX_PORTS];
 
@@ -37,6 +41,10 @@ struct json_reader {
     int depth;                  /* of index, inside the row */
     int64_t index[NN_MAX_RANK];
 };
+
+/* Begins with a body; rows->model is set, nothing has been read. */
+void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const char *body,
+                      size_t size, int64_t max_rows, struct nn_error *error);
 
 /* Describes a failure: its place in words, the reason, and the position of what comes next.
  * Returns -1. */
@@ -55,5 +63,9 @@ int json_reader_open(struct json_reader *r);
 
 /* Reads the next row of an input to its place, which is made if there is none. */
 int json_reader_row(struct json_reader *r, struct json_column *c);
+
+/* Reads an array of exactly n rows, or of all their elements in row-major order, to the place
+ * of the first row, where there is room. */
+int json_reader_tensor(struct json_reader *r, struct json_column *c, int64_t n);
 
 #endif

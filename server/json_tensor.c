@@ -199,36 +199,11 @@ static int read_body(struct json_reader *r)
     return form ? 0 : fail_body(r, 0, "expected \"instances\" or \"inputs\", got neither");
 }
 
-static void init_columns(struct json_reader *r)
-{
-    const struct nn_model *model = r->rows->model;
-    r->n_columns = nn_model_n_inputs(model);
-    for (int i = 0; i < r->n_columns; i++) {
-        struct json_column *c = &r->columns[i];
-        const struct nn_port *port = nn_model_input(model, i);
-        *c = (struct json_column){.port = port,
-                                  .elements = tensor_row_elements(port),
-                                  .row_bytes = tensor_row_bytes(port),
-                                  .fixed = tensor_fixed_rows(port)};
-        if (port->shape.rank > 0) {
-            c->rank = port->shape.rank - 1;
-            c->dims = port->shape.dims + 1;
-        }
-    }
-}
-
 int json_rows_read(struct tensor_rows *rows, const char *body, size_t size, int64_t max_rows,
                    struct nn_error *error)
 {
-    const char *end = size ? body + size : body;        /* NULL + 0 is undefined */
-    struct json_reader r = {.scan = {body, body, end},
-                            .rows = rows,
-                            .error = error,
-                            .max_rows = max_rows,
-                            .row = -1};
-    rows->n = 0;
-    rows->owned = false;
-    init_columns(&r);
+    struct json_reader r;
+    json_reader_init(&r, rows, body, size, max_rows, error);
     if (read_body(&r) == 0)
         return 0;
 

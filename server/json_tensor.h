@@ -35,6 +35,13 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
                            const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error);
 
+/* Writes n elements from number `first` on as one flat array. -1: one is not finite. */
+int json_write_elements(struct buffer *out, const struct nn_tensor *tensor, int64_t first,
+                        int64_t n);
+
+/* {"name": ..., "datatype": "FP32", "shape": [-1, 4]} */
+void json_write_port(struct buffer *out, const struct nn_port *port);
+
 /* The value of "labels": by row the name of the largest element of output 0; for a single
  * output per row and two labels, whether it is above 0.5. Nothing and false when the model
  * names no classes or their number does not fit. */

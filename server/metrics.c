@@ -48,8 +48,9 @@ void histogram_add(struct histogram *h, int64_t nanoseconds)
     counter_add(&h->nanoseconds, (uint64_t)nanoseconds);
 }
 
-void metrics_count_batch(struct model_counters *c, int64_t rows, int64_t nanoseconds)
+void metrics_count_batch(struct model_counters *c, int64_t rows, int64_t began, int64_t ended)
 {
+    int64_t nanoseconds = ended - began;
     int i = 0;
     while (i < METRICS_SIZES - 1 && rows > (int64_t)1 << i)
         i++;
@@ -57,6 +58,11 @@ void metrics_count_batch(struct model_counters *c, int64_t rows, int64_t nanosec
     counter_add(&c->batches, 1);
     counter_add(&c->rows, (uint64_t)rows);
     histogram_add(&c->computations, nanoseconds);
+    if (rows <= METRICS_EXACT) {
+        counter_add(&c->exact[rows - 1].batches, 1);
+        counter_add(&c->exact[rows - 1].nanoseconds, (uint64_t)nanoseconds);
+    }
+    atomic_store_explicit(&c->last.value, (uint64_t)ended, memory_order_relaxed);
 }
 
 int metrics_status_index(int status)

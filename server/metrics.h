@@ -12,10 +12,11 @@
 #include <stdint.h>
 
 enum {
-    METRICS_ROUTES = 16,
+    METRICS_ROUTES = 40,
     METRICS_STATUSES = 12,
     METRICS_BUCKETS = 15,
     METRICS_SIZES = 12,
+    METRICS_EXACT = 128,        /* batches of up to so many rows are counted by size */
     METRICS_FAULTS = 12,        /* of a request's framing */
     METRICS_STAGES = 4,         /* of a connection */
 };
@@ -62,6 +63,11 @@ struct loop_counters {
 struct model_counters {
     struct counter requests, failures, rows, batches, expired;
     struct counter sizes[METRICS_SIZES];        /* batches of up to 1, 2, 4 ... rows */
+    struct {
+        struct counter batches, nanoseconds;
+    } exact[METRICS_EXACT];                     /* of batches of 1, 2, 3 ... rows */
+    struct counter reading, waiting, writing;   /* nanoseconds of requests */
+    struct counter last;                        /* clock_now() of the last batch; 0: none */
     struct histogram durations;                 /* of requests that were answered 200 */
     struct histogram computations;              /* of batches */
 } __attribute__((aligned(64)));
@@ -78,7 +84,8 @@ struct model_stats *model_stats_share(struct model_stats *stats);
 void model_stats_release(struct model_stats *stats);    /* NULL is allowed */
 
 void histogram_add(struct histogram *histogram, int64_t nanoseconds);
-void metrics_count_batch(struct model_counters *counters, int64_t rows, int64_t nanoseconds);
+void metrics_count_batch(struct model_counters *counters, int64_t rows, int64_t began,
+                         int64_t ended);
 
 /* The place of a status in loop_counters.requests, and back. */
 int metrics_status_index(int status);

@@ -154,23 +154,13 @@ void scan_release(struct found *found)
 
 /* what GET /models/{m} says */
 
-static void describe_port(struct buffer *out, const struct nn_port *port)
-{
-    buffer_add_text(out, "{\"name\":");
-    buffer_add_json_string(out, port->name);
-    buffer_printf(out, ",\"datatype\":\"%s\",\"shape\":[", nn_datatype_name(port->datatype));
-    for (int d = 0; d < port->shape.rank; d++)
-        buffer_printf(out, "%s%lld", d ? "," : "", (long long)port->shape.dims[d]);
-    buffer_add_text(out, "]}");
-}
-
 static void describe_ports(struct buffer *out, const char *key, const struct nn_model *model,
                            int n, const struct nn_port *(*port)(const struct nn_model *, int))
 {
     buffer_printf(out, ",\"%s\":[", key);
     for (int i = 0; i < n; i++) {
         buffer_add_text(out, i ? "," : "");
-        describe_port(out, port(model, i));
+        json_write_port(out, port(model, i));
     }
     buffer_add_text(out, "]");
 }

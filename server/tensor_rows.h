@@ -11,10 +11,10 @@ enum { TENSOR_MAX_PORTS = 64 };
 
 struct tensor_rows {
     const struct nn_model *model;
-    int64_t n;                  /* rows that were read */
-    int64_t capacity;           /* rows that data has room for */
-    bool owned;                 /* data was allocated here, not lent by the caller */
-    void *data[TENSOR_MAX_PORTS];       /* per input, [capacity, ...] */
+    int64_t n;                    /* rows that were read */
+    int64_t capacity;             /* rows that data has room for */
+    bool owned;                   /* data was allocated here, not lent by the caller */
+    void *data[TENSOR_MAX_PORTS]; /* per input, [capacity, ...] */
 };
 
 /* Moves the rows to memory of their own with room for `capacity`; of input i the first kept[i]

@@ -1,5 +1,7 @@
 #include "tests/server_fixture.h"
 
+#include "engine/formats/safetensors.h"
+
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -244,6 +246,20 @@ void publish_bytes(const char *models, const char *name, int version, const void
     assert_int_equal(rename(temporary, path), 0);
 }
 
+void publish_graph(const char *models, const char *name, int version, const char *graph,
+                   const char *labels)
+{
+    struct safetensors_metadata metadata[] = {
+        {"format", "predictd/1"}, {"graph", graph}, {"labels", labels}};
+    struct safetensors file = {.n_metadata = labels ? 3 : 2, .metadata = metadata};
+    struct nn_error error = {0};
+    char path[FIXTURE_PATH + 128];
+    publish_bytes(models, name, version, "", 0);
+    snprintf(path, sizeof path, "%s/%s/%d/model.safetensors", models, name, version);
+    if (safetensors_write(&file, path, &error) != 0)
+        fail_msg("%s", error.text);
+}
+
 void unpublish(const char *models, const char *name, int version)
 {
     char path[1024];
@@ -320,20 +336,40 @@ void client_free(struct client *c)
     free(c);
 }
 
-static size_t collect(char *data, size_t size, size_t n, void *text)
+static size_t collect_headers(char *data, size_t size, size_t n, void *cls)
 {
-    char **to = text;
-    size_t before = *to ? strlen(*to) : 0;
-    *to = realloc(*to, before + size * n + 1);
-    if (!*to)
+    struct reply *reply = cls;
+    size_t before = reply->headers ? strlen(reply->headers) : 0;
+    char *grown = realloc(reply->headers, before + size * n + 1);
+    if (!grown)
         return 0;
-    memcpy(*to + before, data, size * n);
-    (*to)[before + size * n] = 0;
+    reply->headers = grown;
+    memcpy(grown + before, data, size * n);
+    grown[before + size * n] = 0;
+    return size * n;
+}
+
+static size_t collect_body(char *data, size_t size, size_t n, void *cls)
+{
+    struct reply *reply = cls;
+    char *grown = realloc(reply->body, reply->size + size * n + 1);
+    if (!grown)
+        return 0;
+    reply->body = grown;
+    memcpy(grown + reply->size, data, size * n);
+    reply->size += size * n;
+    grown[reply->size] = 0;
     return size * n;
 }
 
 struct reply *client_call(struct client *c, int port, const char *method, const char *path,
                           const char *header, const char *body)
+{
+    return client_send(c, port, method, path, header, body, body ? strlen(body) : 0);
+}
+
+struct reply *client_send(struct client *c, int port, const char *method, const char *path,
+                          const char *header, const void *body, size_t size)
 {
     struct reply *reply = calloc(1, sizeof *reply);
     struct curl_slist *headers = NULL;
@@ -350,13 +386,13 @@ struct reply *client_call(struct client *c, int port, const char *method, const 
     curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)PATIENCE);
     curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, collect);
-    curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &reply->body);
-    curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, collect);
-    curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, &reply->headers);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, collect_body);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, reply);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, collect_headers);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, reply);
     if (body) {
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body);
-        curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
+        curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE, (long)size);
     }
     if (strcmp(method, "HEAD") == 0)
         curl_easy_setopt(c->curl, CURLOPT_NOBODY, 1L);

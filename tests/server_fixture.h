@@ -56,6 +56,10 @@ void linear_reference(double scale, const double x[4], double y[3]);
 void publish_bundle(const char *models, const char *name, int version, const char *graph,
                     const char *tensors, const void *elements, size_t size);
 
+/* A bundle without weights; `labels` is JSON or NULL. */
+void publish_graph(const char *models, const char *name, int version, const char *graph,
+                   const char *labels);
+
 /* A file of these bytes as the version's bundle. */
 void publish_bytes(const char *models, const char *name, int version, const void *bytes,
                    size_t size);
@@ -65,7 +69,8 @@ void unpublish(const char *models, const char *name, int version);
 
 struct reply {
     int status;
-    char *headers, *body;       /* text */
+    char *headers, *body;       /* text; the body may be any bytes, and a zero behind them */
+    size_t size;                /* bytes of body */
     bool reused;                /* came over a connection that an earlier request opened */
 };
 
@@ -75,6 +80,8 @@ struct client *client_new(void);
 void client_free(struct client *client);
 struct reply *client_call(struct client *client, int port, const char *method, const char *path,
                           const char *header, const char *body);
+struct reply *client_send(struct client *client, int port, const char *method, const char *path,
+                          const char *header, const void *body, size_t size);
 void reply_free(struct reply *reply);
 
 /* One request over a connection of its own: status, and the body when `body` is not NULL. */

@@ -9,6 +9,8 @@
 struct pending {
     struct reload_waiter waiter;
     struct http_request *request;
+    int (*report)(struct http_request *request, const char *model,
+                  const struct reload_report *report);
 };
 
 static void add_version(struct buffer *out, const char *key, int64_t version)
@@ -69,7 +71,7 @@ static int write_report(struct http_request *r, const char *model,
 static void reload_done(struct reload_waiter *waiter, const struct reload_report *report)
 {
     struct pending *p = (struct pending *)waiter;
-    p->request->status = write_report(p->request, waiter->model, report);
+    p->request->status = p->report(p->request, waiter->model, report);
     loop_finish(api_loop(p->request), p->request);
     free(p);
 }
@@ -102,19 +104,26 @@ static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
     return status;
 }
 
-int api_reload(struct http_request *r)
+int api_start_reload(struct http_request *r, const char *model,
+                     int (*report)(struct http_request *, const char *,
+                                   const struct reload_report *))
 {
     struct pending *p = calloc(1, sizeof *p);
     if (!p)
         return http_error(r, 500, "out of memory");
     p->request = r;
+    p->report = report;
     p->waiter.done = reload_done;
-    int status = read_body(r, p->waiter.model);
-    if (!status && !registry_reload(api_loop(r)->server->registry, &p->waiter))
-        status = http_error(r, 503, "the server is stopping");
-    if (status) {
-        free(p);
-        return status;
-    }
-    return HTTP_SUSPENDED;
+    snprintf(p->waiter.model, sizeof p->waiter.model, "%s", model);
+    if (registry_reload(api_loop(r)->server->registry, &p->waiter))
+        return HTTP_SUSPENDED;
+    free(p);
+    return http_error(r, 503, "the server is stopping");
+}
+
+int api_reload(struct http_request *r)
+{
+    char model[MODEL_NAME_SIZE] = "";
+    int status = read_body(r, model);
+    return status ? status : api_start_reload(r, model, write_report);
 }

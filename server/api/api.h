@@ -11,11 +11,13 @@
 #include "server/loop.h"
 
 struct route {
-    const char *path;           /* "{m}" stands for the name of a model */
+    const char *path;           /* a pattern of path.h */
     enum http_method method;    /* HTTP_GET includes HEAD */
     int (*answer)(struct http_request *request);
     bool admin;                 /* only on the admin listener */
     bool predicts;              /* bounded by --max-queue */
+    bool foreign;               /* a protocol that others have defined: names are decoded, the
+                                 * content type is not looked at */
     int index;                  /* in the metrics */
 };
 
@@ -36,6 +38,12 @@ static inline struct loop *api_loop(const struct http_request *request)
 /* The model that the path names, or the default one. NULL: request is answered, *status
  * tells how. */
 const struct served *api_find_model(struct http_request *request, int *status);
+
+/* Has the model of the path, or "" for all, reloaded; `report` writes the answer, on the
+ * registry's thread. Returns the status for now. */
+int api_start_reload(struct http_request *request, const char *model,
+                     int (*report)(struct http_request *request, const char *model,
+                                   const struct reload_report *report));
 
 int api_predict(struct http_request *request);
 int api_live(struct http_request *request);

@@ -18,6 +18,19 @@ static const char *route_path(int index)
     return "other";
 }
 
+/* Routes of a protocol that nobody speaks here are left out. */
+static bool is_used(const struct server *s, int route)
+{
+    bool foreign = false;
+    uint64_t n = 0;
+    for (int i = 0; i < api_n_routes; i++)
+        foreign |= api_routes[i].index == route && api_routes[i].foreign;
+    for (int l = 0; l < s->n_loops; l++)
+        for (int i = 0; i < METRICS_STATUSES; i++)
+            n += counter_read(&s->loops[l].counters->requests[route][i]);
+    return !foreign || n > 0;
+}
+
 static void write_requests(struct buffer *out, const struct server *s)
 {
     char labels[128];
@@ -39,6 +52,8 @@ static void write_requests(struct buffer *out, const struct server *s)
                   "From the end of a request's headers to the end of its answer.");
     for (int route = 0; route <= api_n_routes; route++) {
         struct histogram *parts[MAX_PARTS];
+        if (!is_used(s, route))
+            continue;
         for (int l = 0; l < s->n_loops; l++)
             parts[l] = &s->loops[l].counters->durations[route];
         snprintf(labels, sizeof labels, "route=\"%s\"", route_path(route));

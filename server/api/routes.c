@@ -1,5 +1,7 @@
 #include "server/api/api.h"
 
+#include "server/api/open_inference.h"
+#include "server/api/path.h"
 #include "server/clock.h"
 #include "server/log.h"
 #include <stdlib.h>
@@ -16,30 +18,30 @@ const struct route api_routes[] = {
     {"/models/{m}", HTTP_GET, api_model, .index = 7},
     {"/metrics", HTTP_GET, api_metrics, .index = 8},
     {"/reload", HTTP_POST, api_reload, .admin = true, .index = 9},
+
+    {"/v2/models/{m}[/versions/{v}]/infer", HTTP_POST, v2_infer, .predicts = true,
+     .foreign = true, .index = 10},
+    {"/v2/health/live", HTTP_GET, v2_live, .foreign = true, .index = 11},
+    {"/v2/health/ready", HTTP_GET, v2_ready, .foreign = true, .index = 12},
+    {"/v2", HTTP_GET, v2_server, .foreign = true, .index = 13},
+    {"/v2/", HTTP_GET, v2_server, .foreign = true, .index = 13},
+    {"/v2/models/stats", HTTP_GET, v2_all_statistics, .foreign = true, .index = 14},
+    {"/v2/models/{m}[/versions/{v}]", HTTP_GET, v2_model, .foreign = true, .index = 15},
+    {"/v2/models/{m}[/versions/{v}]/ready", HTTP_GET, v2_model_ready, .foreign = true,
+     .index = 16},
+    {"/v2/models/{m}[/versions/{v}]/stats", HTTP_GET, v2_statistics, .foreign = true,
+     .index = 17},
+    {"/v2/models/{m}[/versions/{v}]/config", HTTP_GET, v2_config, .foreign = true, .index = 18},
+    {"/v2/repository/index", HTTP_POST, v2_index, .foreign = true, .index = 19},
+    {"/v2/repository/models/{m}/load", HTTP_POST, v2_load, .admin = true, .foreign = true,
+     .index = 20},
+    {"/v2/repository/models/{m}/unload", HTTP_POST, v2_unload, .admin = true, .foreign = true,
+     .index = 21},
 };
 
 const int api_n_routes = sizeof api_routes / sizeof api_routes[0];
 
 _Static_assert(sizeof api_routes / sizeof api_routes[0] < METRICS_ROUTES, "a counter for each");
-
-/* Paths are compared as they were sent: no decoding, no second spelling of a path. */
-static bool matches(const struct route *route, const char *path, char model[MODEL_NAME_SIZE])
-{
-    const char *brace = strchr(route->path, '{');
-    if (!brace)
-        return strcmp(route->path, path) == 0;
-
-    size_t before = (size_t)(brace - route->path);
-    const char *after = brace + strlen("{m}"), *name = path + before;
-    if (strncmp(route->path, path, before) != 0)
-        return false;
-    size_t size = strcspn(name, "/");
-    if (strcmp(name + size, after) != 0 || !registry_is_name(name, size))
-        return false;
-    memcpy(model, name, size);
-    model[size] = 0;
-    return true;
-}
 
 static bool has_method(const struct route *route, enum http_method method)
 {
@@ -59,20 +61,34 @@ static bool is_acceptable(const char *content_type)
     return false;
 }
 
+static int refuse_path(struct http_request *r)
+{
+    if (strncmp(r->path, "/v2/", 4) == 0)
+        return http_error(r, 404, "Not Found");
+    return http_error(r, 404, "there is nothing at this path");
+}
+
+static int refuse_method(struct http_request *r)
+{
+    r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
+    if (r->route->foreign)
+        return http_error(r, 405, "Method Not Allowed");
+    return http_error(r, 405, "this path answers %s only", r->allow);
+}
+
 int api_begin(struct http_request *r)
 {
     struct loop *l = api_loop(r);
 
     for (int i = 0; i < api_n_routes && !r->route; i++)
-        if ((!api_routes[i].admin || l->admin) && matches(&api_routes[i], r->path, r->model))
+        if ((!api_routes[i].admin || l->admin) &&
+            path_matches(api_routes[i].path, r, api_routes[i].foreign))
             r->route = &api_routes[i];
     if (!r->route)
-        return http_error(r, 404, "there is nothing at this path");
-    if (!has_method(r->route, r->method)) {
-        r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
-        return http_error(r, 405, "this path answers %s only", r->allow);
-    }
-    if (r->method == HTTP_POST && !is_acceptable(r->content_type))
+        return refuse_path(r);
+    if (!has_method(r->route, r->method))
+        return refuse_method(r);
+    if (r->method == HTTP_POST && !r->route->foreign && !is_acceptable(r->content_type))
         return http_error(r, 415, "expected the content type application/json");
     if (r->route->predicts) {
         if (l->in_work >= l->max_in_work)

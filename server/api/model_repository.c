@@ -1,0 +1,111 @@
+/*
+ * V2's model repository. What there is to load is what lies in the folder of models: a request
+ * can neither bring a model nor name a place.
+ */
+#include "server/api/api.h"
+#include "server/api/open_inference.h"
+#include <jansson.h>
+#include <string.h>
+
+/* Reads {"ready": bool} or nothing. Returns 0 or a status. */
+static int read_filter(struct http_request *r, bool *ready)
+{
+    json_error_t error;
+    if (r->body.size == 0)
+        return 0;
+    json_t *body = json_loadb(r->body.data, r->body.size, JSON_REJECT_DUPLICATES, &error);
+    if (!body)
+        return http_error(r, 400, "failed to parse the request JSON buffer: %s (byte %d)",
+                          error.text, error.position);
+    json_t *value = json_object_get(body, "ready");
+    int status = 0;
+    if (!json_is_object(body))
+        status = http_error(r, 400, "expected {\"ready\": boolean} or nothing");
+    else if (value && !json_is_boolean(value))
+        status = http_error(r, 400, "Invalid value for 'ready': expected a boolean");
+    *ready = json_is_true(value);
+    json_decref(body);
+    return status;
+}
+
+int v2_index(struct http_request *r)
+{
+    const struct table *table = api_loop(r)->table;
+    struct buffer *out = &r->answer;
+    const char *comma = "";
+    bool ready = false;
+    int status = read_filter(r, &ready);
+
+    if (status)
+        return status;
+    buffer_add_text(out, "[");
+    for (size_t i = 0; table && i < table->n; i++) {
+        const struct served *served = table->served[i];
+        if (ready && !served->model)
+            continue;
+        buffer_printf(out, "%s{\"name\":", comma);
+        buffer_add_json_string(out, served->name);
+        if (served->model) {
+            buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"READY\"}",
+                          (long long)served->version);
+        } else {
+            buffer_add_text(out, ",\"state\":\"UNAVAILABLE\",\"reason\":");
+            buffer_add_json_string(out, served->problem);
+            buffer_add_text(out, "}");
+        }
+        comma = ",";
+    }
+    buffer_add_text(out, "]");
+    return 200;
+}
+
+static int report_load(struct http_request *r, const char *model,
+                       const struct reload_report *report)
+{
+    if (*report->problem)
+        return http_error(r, 500, "failed to load '%s', %s", model, report->problem);
+    for (size_t i = 0; i < report->n; i++) {
+        const struct reload_entry *e = &report->entries[i];
+        if (strcmp(e->name, model) != 0)
+            continue;
+        if (e->outcome == RELOAD_FAILED)
+            return http_error(r, 500, "failed to load '%s', %s", model, e->problem);
+        if (e->outcome != RELOAD_REMOVED)
+            return 200;
+    }
+    return http_error(r, 404, "failed to load '%s', there is no such model", model);
+}
+
+static int refuse_parameters(struct http_request *r)
+{
+    json_error_t error;
+    if (r->body.size == 0)
+        return 0;
+    json_t *body = json_loadb(r->body.data, r->body.size, JSON_REJECT_DUPLICATES, &error);
+    int status = 0;
+    if (!body)
+        status = http_error(r, 400, "failed to parse the request JSON buffer: %s (byte %d)",
+                            error.text, error.position);
+    else if (json_object_size(json_object_get(body, "parameters")))
+        status = http_error(r, 400,
+                            "load takes no parameters: a model is loaded as it lies in "
+                            "the folder of models");
+    json_decref(body);
+    return status;
+}
+
+int v2_load(struct http_request *r)
+{
+    int status = refuse_parameters(r);
+    if (!status && !registry_is_name(r->model, strlen(r->model)))
+        status = http_error(r, 404, "failed to load '%s', there is no such model", r->model);
+    return status ? status : api_start_reload(r, r->model, report_load);
+}
+
+int v2_unload(struct http_request *r)
+{
+    return http_error(r, 501,
+                      "explicit model unload is not supported: remove the folder of '%s' "
+                      "and reload",
+                      r->model);
+}

@@ -1,0 +1,204 @@
+#include "server/api/open_inference.h"
+
+#include "server/api/api.h"
+#include "server/json_tensor.h"
+#include "server/v2.h"
+#include <string.h>
+
+/* health */
+
+int v2_live(struct http_request *r)
+{
+    buffer_add_text(&r->answer, "{\"live\":true}");
+    return 200;
+}
+
+int v2_ready(struct http_request *r)
+{
+    int status = api_ready(r);
+    if (status == 200) {
+        r->answer.size = 0;
+        buffer_add_text(&r->answer, "{\"ready\":true}");
+    }
+    return status;
+}
+
+/* metadata */
+
+int v2_server(struct http_request *r)
+{
+    buffer_add_text(&r->answer,
+                    "{\"name\":\"predictd\",\"version\":\"" PREDICTD_VERSION
+                    "\",\"extensions\":["
+                    "\"binary_tensor_data\",\"classification\",\"model_configuration\","
+                    "\"model_repository\",\"parameters\",\"statistics\"]}");
+    return 200;
+}
+
+static bool is_number(const char *text)
+{
+    return *text && !text[strspn(text, "0123456789")];
+}
+
+/* Whether `text` is the version, however many zeros are in front of it. */
+static bool is_version(const char *text, int64_t version)
+{
+    int64_t value = 0;
+    for (; *text; text++)
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, *text - '0', &value))
+            return false;
+    return value == version;
+}
+
+const struct served *v2_find(struct http_request *r, int *status)
+{
+    const struct table *table = api_loop(r)->table;
+    const struct served *served = table ? table_find(table, r->model) : NULL;
+
+    if (!table) {
+        *status = http_error(r, 503, "the models are being loaded");
+    } else if (*r->version && !is_number(r->version)) {
+        *status =
+            http_error(r, 400, "failed to get model version from specified version string '%s'",
+                       r->version);
+    } else if (!served) {
+        *status = http_error(r, 404, "Request for unknown model: '%s' is not found", r->model);
+    } else if (*r->version && !is_version(r->version, served->version)) {
+        *status = http_error(r, 404, "Request for unknown model: '%s' version %s is not found",
+                             r->model, r->version);
+    } else if (!served->model) {
+        *status = http_error(
+            r, 503, "model '%s' is not at ready state: no version can be served", r->model);
+    } else {
+        return served;
+    }
+    return NULL;
+}
+
+static void write_ports(struct buffer *out, const char *key, const struct nn_model *model,
+                        int n, const struct nn_port *(*port)(const struct nn_model *, int))
+{
+    buffer_printf(out, ",\"%s\":[", key);
+    for (int i = 0; i < n; i++) {
+        buffer_add_text(out, i ? "," : "");
+        json_write_port(out, port(model, i));
+    }
+    buffer_add_text(out, "]");
+}
+
+int v2_model(struct http_request *r)
+{
+    int status;
+    const struct served *served = v2_find(r, &status);
+    struct buffer *out = &r->answer;
+
+    if (!served)
+        return status;
+    buffer_add_text(out, "{\"name\":");
+    buffer_add_json_string(out, served->name);
+    buffer_printf(out, ",\"versions\":[\"%lld\"],\"platform\":\"predictd\"",
+                  (long long)served->version);
+    write_ports(out, "inputs", served->model, nn_model_n_inputs(served->model), nn_model_input);
+    write_ports(out, "outputs", served->model, nn_model_n_outputs(served->model),
+                nn_model_output);
+    buffer_add_text(out, "}");
+    return 200;
+}
+
+int v2_model_ready(struct http_request *r)
+{
+    int status;
+    const struct served *served = v2_find(r, &status);
+    if (!served)
+        return status;
+    buffer_add_text(&r->answer, "{\"name\":");
+    buffer_add_json_string(&r->answer, served->name);
+    buffer_add_text(&r->answer, ",\"ready\":true}");
+    return 200;
+}
+
+/* configuration, as Triton's protocol buffer says it in JSON */
+
+static void write_config_ports(struct buffer *out, const char *key,
+                               const struct nn_model *model, int n,
+                               const struct nn_port *(*port)(const struct nn_model *, int))
+{
+    int first = nn_model_unbatched(model) ? 0 : 1; /* dims leave the batch out */
+    buffer_printf(out, ",\"%s\":[", key);
+    for (int i = 0; i < n; i++) {
+        const struct nn_port *p = port(model, i);
+        buffer_add_text(out, i ? ",{\"name\":" : "{\"name\":");
+        buffer_add_json_string(out, p->name);
+        buffer_printf(out, ",\"data_type\":\"TYPE_%s\",\"dims\":[",
+                      nn_datatype_name(p->datatype));
+        for (int d = first; d < p->shape.rank; d++)
+            buffer_printf(out, "%s%lld", d > first ? "," : "", (long long)p->shape.dims[d]);
+        buffer_add_text(out, "]}");
+    }
+    buffer_add_text(out, "]");
+}
+
+/* max_batch_size is what clients take it for: the most rows of a request. What is more than
+ * preferred_batch_size is split. */
+int v2_config(struct http_request *r)
+{
+    int status;
+    const struct options *options = api_loop(r)->server->options;
+    const struct served *served = v2_find(r, &status);
+    struct buffer *out = &r->answer;
+
+    if (!served)
+        return status;
+    bool batched = !nn_model_unbatched(served->model);
+    buffer_add_text(out, "{\"name\":");
+    buffer_add_json_string(out, served->name);
+    buffer_printf(out,
+                  ",\"platform\":\"predictd\",\"backend\":\"predictd\",\"version_policy\":"
+                  "{\"latest\":{\"num_versions\":1}},\"max_batch_size\":%lld",
+                  batched ? (long long)options->max_instances : 0LL);
+    write_config_ports(out, "input", served->model, nn_model_n_inputs(served->model),
+                       nn_model_input);
+    write_config_ports(out, "output", served->model, nn_model_n_outputs(served->model),
+                       nn_model_output);
+    if (batched)
+        buffer_printf(out,
+                      ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
+                      "\"max_queue_delay_microseconds\":0}",
+                      (long long)options->max_batch);
+    buffer_add_text(out, "}");
+    return 200;
+}
+
+/* inference */
+
+static int read_request(struct http_request *r, const struct served *served,
+                        struct tensor_rows *rows, int64_t max_rows, struct nn_error *error)
+{
+    struct v2_request *request;
+    int status = v2_read(&request, served, rows, r->body.data, r->body.size, r->json_length,
+                         max_rows, error);
+    r->state = request;
+    return status;
+}
+
+static int write_answer(struct http_request *r, const struct served *served,
+                        const struct nn_tensor *outputs, int64_t first, int64_t n,
+                        struct nn_error *error)
+{
+    if (v2_write(&r->answer, &r->answer_json_length, r->state, served, outputs, first, n,
+                 error) < 0)
+        return -1;
+    if (r->answer_json_length)
+        r->answer_type = "application/octet-stream";
+    return 0;
+}
+
+static const struct codec codec = {.read = read_request, .write = write_answer};
+
+int v2_infer(struct http_request *r)
+{
+    int status;
+    const struct served *served = v2_find(r, &status);
+    return served ? batcher_add(api_loop(r)->batcher, served, &codec, r) : status;
+}
