@@ -144,6 +144,12 @@ void fixture_wait_ready(struct fixture *f)
     fail_msg("the server does not become ready");
 }
 
+void fixture_serve(struct fixture *f, const char *const *arguments)
+{
+    fixture_start(f, arguments);
+    fixture_wait_ready(f);
+}
+
 int fixture_wait(struct fixture *f)
 {
     int status;
@@ -162,6 +168,12 @@ int fixture_stop(struct fixture *f)
 {
     assert_int_equal(kill(f->pid, SIGTERM), 0);
     return fixture_wait(f);
+}
+
+void fixture_end(struct fixture *f)
+{
+    assert_int_equal(fixture_stop(f), 0);
+    fixture_close(f);
 }
 
 int fixture_run(const char *const *arguments, const char *variable, char *text, size_t size)
@@ -195,6 +207,22 @@ int fixture_run(const char *const *arguments, const char *variable, char *text, 
     close(out[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+double fixture_metric(const struct fixture *f, const char *sample)
+{
+    static char text[1 << 16];
+    char line[256];
+    int waited = 0;
+    while (request(f->port, "GET", "/metrics", NULL, text, sizeof text) != 200) {
+        if (waited >= PATIENCE)
+            fail_msg("/metrics does not answer");
+        pause_ms(50);
+        waited += 50;
+    }
+    snprintf(line, sizeof line, "\n%s ", sample);
+    const char *found = strstr(text, line);
+    return found ? atof(found + strlen(line)) : -1;
 }
 
 int64_t fixture_resident(const struct fixture *f)

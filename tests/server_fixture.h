@@ -30,9 +30,15 @@ void fixture_close(struct fixture *f);          /* kills a server that still run
 void fixture_start(struct fixture *f, const char *const *arguments);
 void fixture_wait_ready(struct fixture *f);
 
+/* Both: starts the server and waits until its models are served. */
+void fixture_serve(struct fixture *f, const char *const *arguments);
+
 /* SIGTERM; returns the exit status, or 128 + the signal that ended it. */
 int fixture_stop(struct fixture *f);
 int fixture_wait(struct fixture *f);
+
+/* Stops the server, which has to exit with 0, and closes. */
+void fixture_end(struct fixture *f);
 
 /* Runs the program to its end with exactly these arguments and variables (NAME=value);
  * returns its exit status. `text` receives what it wrote to both outputs. */
@@ -40,6 +46,10 @@ int fixture_run(const char *const *arguments, const char *variable, char *text, 
 
 /* The log as text; the caller frees it. */
 char *fixture_log(const struct fixture *f);
+
+/* The value of a sample of /metrics, `name{labels}`; -1: there is none. Asks again where the
+ * server refuses the connection. */
+double fixture_metric(const struct fixture *f, const char *sample);
 
 /* Resident memory of the server in bytes. */
 int64_t fixture_resident(const struct fixture *f);

@@ -57,17 +57,6 @@ static void read_all(int fd, char *text, size_t size)
     text[got] = 0;
 }
 
-static double metric(const struct fixture *f, const char *sample)
-{
-    static char text[65536];
-    char line[128];
-    assert_int_equal(request(f->port, "GET", "/metrics", NULL, text, sizeof text), 200);
-    snprintf(line, sizeof line, "\n%s ", sample);
-    const char *found = strstr(text, line);
-    assert_non_null(found);
-    return atof(found + strlen(line));
-}
-
 /* what is refused */
 
 static void every_form_of_smuggling_is_refused_and_ends_its_connection(void **state)
@@ -95,7 +84,7 @@ static void every_form_of_smuggling_is_refused_and_ends_its_connection(void **st
 static void a_refusal_is_counted_by_its_reason(void **state)
 {
     const char *sample = "predictd_http_rejected_total{reason=\"host\"}";
-    double before = metric(&shared, sample);
+    double before = fixture_metric(&shared, sample);
     char text[1024];
     (void)state;
 
@@ -103,7 +92,7 @@ static void a_refusal_is_counted_by_its_reason(void **state)
     socket_send(fd, "GET /health/live HTTP/1.1\r\n\r\n");
     read_all(fd, text, sizeof text);
     close(fd);
-    assert_int_equal(metric(&shared, sample), before + 1);
+    assert_int_equal(fixture_metric(&shared, sample), before + 1);
 }
 
 /* N headers: the size is checked by hand, as 6 bytes each stay far below the memory. */

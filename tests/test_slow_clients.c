@@ -71,23 +71,11 @@ static int close_shared(void **state)
     return status;
 }
 
-static double metric(const struct fixture *f, const char *sample)
-{
-    static char text[65536];
-    char line[128];
-    while (request(f->port, "GET", "/metrics", NULL, text, sizeof text) != 200)
-        usleep(50000); /* where every connection counts, or ours was cut off */
-    snprintf(line, sizeof line, "\n%s ", sample);
-    const char *found = strstr(text, line);
-    assert_non_null(found);
-    return atof(found + strlen(line));
-}
-
 /* Waits for a sample to rise above a value. */
 static void wait_above(const struct fixture *f, const char *sample, double value)
 {
     for (int waited = 0; waited < PATIENCE; waited += 50) {
-        if (metric(f, sample) > value)
+        if (fixture_metric(f, sample) > value)
             return;
         usleep(50000);
     }
@@ -137,7 +125,7 @@ static void a_client_that_trickles_is_cut_off_in_every_stage(void **state)
         char sample[128];
         snprintf(sample, sizeof sample, "predictd_connections_cut_total{stage=\"%s\"}",
                  slow[i].stage);
-        double before = metric(&shared, sample);
+        double before = fixture_metric(&shared, sample);
         int fd = socket_connect(shared.port), waited = 0;
 
         socket_send(fd, slow[i].begin);
@@ -153,7 +141,7 @@ static void a_client_that_trickles_is_cut_off_in_every_stage(void **state)
         close(fd);
         if (waited >= PATIENCE)
             fail_msg("%s: still connected", slow[i].name);
-        if (metric(&shared, sample) <= before)
+        if (fixture_metric(&shared, sample) <= before)
             fail_msg("%s: not counted as slow", slow[i].name);
     }
 }
@@ -176,7 +164,7 @@ static int connect_with_a_small_window(void)
 static void a_reader_that_never_reads_is_cut_off(void **state)
 {
     static const char sample[] = "predictd_connections_cut_total{stage=\"answer\"}";
-    double before = metric(&shared, sample);
+    double before = fixture_metric(&shared, sample);
     int fd = connect_with_a_small_window();
     (void)state;
 
@@ -192,19 +180,19 @@ static void an_endless_chunk_extension_does_not_keep_a_processor_busy(void **sta
     enum { CLIENTS = 8 };
     static char extension[200000];
     static const char sample[] = "predictd_connections_cut_total{stage=\"body\"}";
-    double before = metric(&shared, sample);
+    double before = fixture_metric(&shared, sample);
     int fds[CLIENTS];
     (void)state;
 
     memset(extension, 'a', sizeof extension - 1);
-    double busy = metric(&shared, "process_cpu_seconds_total");
+    double busy = fixture_metric(&shared, "process_cpu_seconds_total");
     for (int i = 0; i < CLIENTS; i++) {
         fds[i] = socket_connect(shared.port);
         socket_send(fds[i], HEAD "Transfer-Encoding: chunked\r\n\r\n1;");
         send(fds[i], extension, sizeof extension, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     usleep(500000);
-    double used = metric(&shared, "process_cpu_seconds_total") - busy;
+    double used = fixture_metric(&shared, "process_cpu_seconds_total") - busy;
     wait_above(&shared, sample, before + CLIENTS - 1);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
@@ -326,14 +314,14 @@ static void assert_recovers(struct fixture *f)
 {
     enum { CLIENTS = 40 };
     int fds[CLIENTS];
-    double busy = metric(f, "process_cpu_seconds_total");
+    double busy = fixture_metric(f, "process_cpu_seconds_total");
 
     for (int i = 0; i < CLIENTS; i++)
         fds[i] = socket_connect(f->port);
     usleep(1000000);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
-    double used = metric(f, "process_cpu_seconds_total") - busy;
+    double used = fixture_metric(f, "process_cpu_seconds_total") - busy;
     if (used > 0.7)
         fail_msg("a second without descriptors cost %g s of a processor", used);
     int status = 0;

@@ -1,0 +1,171 @@
+/*
+ * The server's flags and their variables: what is refused, what wins, what --help says.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/server_fixture.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void check_says_which_models_are_broken(void **state)
+{
+    struct fixture f;
+    char text[4096];
+    (void)state;
+    fixture_open(&f);
+    const char *const arguments[] = {"--check", "--models", f.models, NULL};
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, "holds no <model>/<version>/model.safetensors"));
+    publish_linear(f.models, "a", 1, 1);
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    publish_bytes(f.models, "b", 1, "broken", 6);
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, "/b/1/model.safetensors: "));
+    fixture_close(&f);
+}
+
+static const struct {
+    const char *arguments[3], *variable, *says;
+} bad_options[] = {
+    {{"--prot", "80"}, NULL, "there is no flag --prot; did you mean --port?"},
+    {{"--xyzzy-plugh"}, NULL, "there is no flag --xyzzy-plugh; --help lists all"},
+    {{"models"}, NULL, "expected a flag, got \"models\""},
+    {{"--port"}, NULL, "--port: expected a value"},
+    {{"--port", "65536"}, NULL,
+     "--port: expected an integer from 0 to 65535, got \"65536\""},
+    {{"--port", "80x"}, NULL, "--port: expected an integer from 0 to 65535, got \"80x\""},
+    {{"--threads=0"}, NULL, "--threads: expected an integer from 1 to 64, got \"0\""},
+    {{"--drain-delay", "nan"}, NULL,
+     "--drain-delay: expected seconds from 0 to 3600, got \"nan\""},
+    {{"--log-level", "loud"}, NULL,
+     "--log-level: expected debug, info, warning or error, got \"loud\""},
+    {{"--admin-host", "0.0.0.0"}, NULL, "--admin-host: expected a loopback address"},
+    {{"--models", ""}, NULL, "--models: expected a value, got an empty one"},
+    {{NULL}, "PREDICTD_MAX_BATCH=0",
+     "PREDICTD_MAX_BATCH: expected an integer from 1 to 65536, got \"0\""},
+    {{NULL}, "PREDICTD_ACCESS_LOG=perhaps",
+     "PREDICTD_ACCESS_LOG: expected 0 or 1, got \"perhaps\""},
+};
+
+static void an_option_that_is_wrong_is_named(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_options / sizeof bad_options[0]; i++) {
+        char text[4096];
+        assert_int_equal(
+            fixture_run(bad_options[i].arguments, bad_options[i].variable, text, sizeof text), 1);
+        if (!strstr(text, bad_options[i].says))
+            assert_string_equal(text, bad_options[i].says);
+    }
+}
+
+static void a_flag_wins_over_its_variable(void **state)
+{
+    static const char *const arguments[] = {"--max-batch", "8", "--version", NULL};
+    char text[1024];
+    (void)state;
+    assert_int_equal(fixture_run(arguments, "PREDICTD_LOG_LEVEL=error", text, sizeof text), 0);
+    assert_non_null(strstr(text, "predictd 0."));
+    setenv("PREDICTD_DEFAULT_MODEL", "a", 1);
+    struct fixture f;
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    publish_linear(f.models, "b", 1, 1);
+    for (int flag = 0; flag < 2; flag++) {
+        const char *const b[] = {"--default-model", "b", NULL};
+        fixture_serve(&f, flag ? b : NULL);
+        assert_int_equal(request(f.port, "POST", "/predict", "{\"instances\":[[1,2,3,4]]}",
+                                 text, sizeof text),
+                         200);
+        assert_non_null(strstr(text, flag ? "\"model_name\":\"b\"" : "\"model_name\":\"a\""));
+        assert_int_equal(fixture_stop(&f), 0);
+    }
+    unsetenv("PREDICTD_DEFAULT_MODEL");
+    fixture_close(&f);
+}
+
+/* "--flag V  help [default]" and the variable in the line below it, as README.md's table has
+ * them: | `--flag V` | `VARIABLE` | default | help |. A default that is computed stands in its
+ * column, too. What has no variable is explained in the text: the flag alone. */
+static bool print_row(const char *entry, char *row, size_t size)
+{
+    char first[512], variable[64] = "", standard[64] = "";
+    assert_true(sscanf(entry, " %511[^\n] %63s", first, variable) >= 1);
+    char *help = strstr(first, "  ");
+    assert_non_null(help);
+    int width = (int)(help - first);
+    help += strspn(help, " ");
+    char *bracket = strrchr(help, '['), *computed = strstr(help, "; default: ");
+    if (bracket) {
+        snprintf(standard, sizeof standard, "%.*s", (int)strlen(bracket) - 2, bracket + 1);
+        bracket[-1] = 0;
+    } else if (computed) {
+        snprintf(standard, sizeof standard, "%s", computed + strlen("; default: "));
+        *computed = 0;
+    }
+    if (*variable)
+        snprintf(row, size, "\n| `%.*s` | `%s` | %s | %s |\n", width, first, variable, standard,
+                 help);
+    else
+        snprintf(row, size, "%.*s", width, first);
+    return *variable != 0;
+}
+
+static void the_readme_lists_the_flags_of_help(void **state)
+{
+    static const char *const arguments[] = {"--help", NULL};
+    static char text[16384], readme[65536];
+    (void)state;
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    FILE *file = fopen("README.md", "r");
+    assert_non_null(file);
+    readme[fread(readme, 1, sizeof readme - 1, file)] = 0;
+    fclose(file);
+
+    int n_rows = 0;
+    for (char *entry = strstr(text, "\n  --"), *next; entry; entry = next) {
+        char row[1024];
+        next = strstr(entry + 1, "\n  --");
+        if (next)
+            *next++ = 0;        /* ends this one */
+        n_rows += print_row(entry, row, sizeof row);
+        if (!strstr(readme, row) && strcmp(row, "--help") != 0 && strcmp(row, "--version") != 0)
+            fail_msg("README.md has no %s", row);
+    }
+    assert_true(n_rows > 15);
+    for (const char *p = readme; (p = strstr(p, "` | `PREDICTD_")); p++)
+        n_rows--;
+    assert_int_equal(n_rows, 0);        /* and no other */
+}
+
+static void a_port_in_use_is_named(void **state)
+{
+    struct fixture f;
+    char port[16], text[1024], expected[64];
+    (void)state;
+    fixture_open(&f);
+    fixture_start(&f, NULL);
+    snprintf(port, sizeof port, "%d", f.port);
+    snprintf(expected, sizeof expected, "port %d of 127.0.0.1 is in use", f.port);
+    const char *const arguments[] = {"--host", "127.0.0.1", "--port", port, NULL};
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, expected));
+    fixture_end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(check_says_which_models_are_broken),
+        cmocka_unit_test(an_option_that_is_wrong_is_named),
+        cmocka_unit_test(a_flag_wins_over_its_variable),
+        cmocka_unit_test(the_readme_lists_the_flags_of_help),
+        cmocka_unit_test(a_port_in_use_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
