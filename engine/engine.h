@@ -77,6 +77,10 @@ struct nn_port {
  * from starting threads of its own. */
 void nn_engine_start(void);
 
+/* The processors that this process may use at the same time, at least 1: its affinity, and
+ * the tightest quota of its control groups, rounded up. So many sessions are worth running. */
+int nn_processors(void);
+
 /* Reads, checks and optimises the bundle at `path`, and replays its golden samples. The
  * text of an error begins with the path. NULL: nothing is left behind. */
 struct nn_model *nn_model_open(const char *path, struct nn_error *error);

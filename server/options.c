@@ -9,6 +9,8 @@
 
 extern char **environ;
 
+enum { MAX_THREADS = 64 };
+
 enum kind { SWITCH, TEXT, INTEGER, SECONDS, LEVEL };
 
 /* Everything there is to know about a flag. Minimum and maximum hold for numbers. */
@@ -31,7 +33,7 @@ static const struct row {
      "address for /reload; loopback only"},
     {"--admin-port", "PREDICTD_ADMIN_PORT", "N", INTEGER, AT(admin_port), "8081", 0, 65535,
      "port for /reload; 0 takes a free one"},
-    {"--threads", "PREDICTD_THREADS", "N", INTEGER, AT(threads), NULL, 1, 64,
+    {"--threads", "PREDICTD_THREADS", "N", INTEGER, AT(threads), NULL, 1, MAX_THREADS,
      "event loops; default: the processors this process may use"},
     {"--default-model", "PREDICTD_DEFAULT_MODEL", "M", TEXT, AT(default_model), NULL, 0, 0,
      "what /predict means when there are several models"},
@@ -130,7 +132,7 @@ static int read_value(struct options *o, const struct row *row, const char *from
     case SECONDS: {
         double value = strtod(text, &end);
         if (end == text || *end || !isfinite(value) || value < row->min || value > row->max)
-            return nn_fail(error, "%s: expected seconds from %.0f to %.0f, got \"%s\"", from,
+            return nn_fail(error, "%s: expected seconds from %g to %g, got \"%s\"", from,
                            row->min, row->max, text);
         *(double *)field = value;
         return 0;
@@ -230,7 +232,8 @@ void options_warn_of_variables(void)
 
 int options_read(struct options *o, int argc, char **argv, struct nn_error *error)
 {
-    *o = (struct options){.threads = system_processors()};
+    int processors = nn_processors();
+    *o = (struct options){.threads = processors < MAX_THREADS ? processors : MAX_THREADS};
     for (int i = 0; i < N_ROWS; i++)
         if (rows[i].standard && read_value(o, &rows[i], rows[i].flag, rows[i].standard, error))
             return -1;

@@ -5,111 +5,11 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* processors */
-
-/* Reads two numbers or words of a small file. */
-static bool read_words(const char *path, char first[32], char second[32])
-{
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    second[0] = 0;
-    int n = fscanf(file, "%31s %31s", first, second);
-    fclose(file);
-    return n >= 1;
-}
-
-static int processors_of(double quota, double period, int processors)
-{
-    if (quota <= 0 || period <= 0)
-        return processors;
-    int n = (int)(quota / period + 0.999);
-    return n < 1 ? 1 : n < processors ? n : processors;
-}
-
-static int version_2_quota(const char *folder, int processors)
-{
-    char path[1200], quota[32], period[32];
-    snprintf(path, sizeof path, "%s/cpu.max", folder);
-    if (!read_words(path, quota, period) || strcmp(quota, "max") == 0)
-        return processors;
-    return processors_of(atof(quota), atof(period), processors);
-}
-
-static int version_1_quota(const char *folder, int processors)
-{
-    char path[1200], quota[32], period[32], unused[32];
-    snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
-    if (!read_words(path, quota, unused))
-        return processors;
-    snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
-    if (!read_words(path, period, unused))
-        return processors;
-    return processors_of(atof(quota), atof(period), processors);
-}
-
-/* A parent may have a tighter quota than the group itself: all of them count. */
-static int quota_along(const char *root, char *group, int processors,
-                       int (*quota)(const char *, int))
-{
-    char folder[1100];
-    for (;;) {
-        snprintf(folder, sizeof folder, "%s%s", root, group);
-        processors = quota(folder, processors);
-        char *slash = strrchr(group, '/');
-        if (!slash)
-            return processors;
-        *slash = 0;
-    }
-}
-
-static bool names_cpu(const char *controllers)
-{
-    for (const char *p = controllers; p; p = strchr(p, ',')) {
-        p += *p == ',';
-        if (strncmp(p, "cpu", 3) == 0 && (p[3] == ',' || !p[3]))
-            return true;
-    }
-    return false;
-}
-
-static int quota_of_groups(int processors)
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    char line[1024];
-
-    if (!file)
-        return processors;
-    while (fgets(line, sizeof line, file)) {
-        char *controllers = strchr(line, ':'), *group;
-        line[strcspn(line, "\n")] = 0;
-        if (!controllers || !(group = strchr(++controllers, ':')))
-            continue;
-        *group++ = 0;
-        if (!*controllers)
-            processors = quota_along("/sys/fs/cgroup", group, processors, version_2_quota);
-        else if (names_cpu(controllers))
-            processors = quota_along("/sys/fs/cgroup/cpu", group, processors, version_1_quota);
-    }
-    fclose(file);
-    return processors;
-}
-
-int system_processors(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
-                                                        : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return quota_of_groups(n < 1 ? 1 : n > 64 ? 64 : n);
-}
 
 /* descriptors and memory */
 
@@ -126,10 +26,13 @@ int64_t system_raise_descriptors(void)
 
 int64_t system_resident(void)
 {
-    char total[32], resident[32];
-    if (!read_words("/proc/self/statm", total, resident))
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
         return -1;
-    return atoll(resident) * sysconf(_SC_PAGESIZE);
+    long long pages;
+    int n = fscanf(file, "%*d %18lld", &pages);
+    fclose(file);
+    return n == 1 ? pages * sysconf(_SC_PAGESIZE) : -1;
 }
 
 double system_processor_seconds(void)

@@ -1,14 +1,10 @@
 /*
- * What the operating system gives us: processors, descriptors, listening sockets.
+ * What the operating system gives us: descriptors, memory, listening sockets.
  */
 #ifndef SERVER_SYSTEM_H
 #define SERVER_SYSTEM_H
 
 #include "engine/engine.h"
-
-/* The processors that this process may use at the same time: its affinity, and the tightest
- * quota of its control groups (version 1 or 2), rounded up. At least 1. */
-int system_processors(void);
 
 /* Raises the limit of open descriptors as far as it goes and returns it. */
 int64_t system_raise_descriptors(void);

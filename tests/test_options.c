@@ -42,6 +42,8 @@ static const struct {
     {{"--threads=0"}, NULL, "--threads: expected an integer from 1 to 64, got \"0\""},
     {{"--drain-delay", "nan"}, NULL,
      "--drain-delay: expected seconds from 0 to 3600, got \"nan\""},
+    {{"--body-timeout", "0"}, NULL,
+     "--body-timeout: expected seconds from 0.001 to 3600, got \"0\""},
     {{"--log-level", "loud"}, NULL,
      "--log-level: expected debug, info, warning or error, got \"loud\""},
     {{"--admin-host", "0.0.0.0"}, NULL, "--admin-host: expected a loopback address"},

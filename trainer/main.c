@@ -40,7 +40,7 @@ static int fail(const struct nn_error *error)
 
 static int threads_of(const struct options *options)
 {
-    return options->threads > 0 ? (int)options->threads : parallel_cpus();
+    return options->threads > 0 ? (int)options->threads : nn_processors();
 }
 
 static bool is_folder(const char *path)

@@ -1,11 +1,8 @@
 #include "trainer/parallel.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct parallel {
     int n_threads;
@@ -130,97 +127,4 @@ void parallel_run(struct parallel *p, int n, void (*turn)(void *context, int i),
     while (p->done < p->n)
         pthread_cond_wait(&p->finished, &p->mutex);
     pthread_mutex_unlock(&p->mutex);
-}
-
-/* ---- how many CPUs there are ------------------------------------------------------------ */
-
-static bool read_line(const char *path, char *line, int size)
-{
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    bool ok = fgets(line, size, file) != NULL;
-    fclose(file);
-    return ok;
-}
-
-/* CPUs that a quota in a control group's folder leaves, rounded up; 0: it sets none. */
-static int folder_quota(const char *folder)
-{
-    char path[4200], line[128];
-    long long quota, period;
-    snprintf(path, sizeof path, "%s/cpu.max", folder);
-    if (read_line(path, line, sizeof line)) {
-        if (sscanf(line, "%lld %lld", &quota, &period) != 2)
-            return 0; /* "max 100000" */
-    } else {
-        snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
-        if (!read_line(path, line, sizeof line) || sscanf(line, "%lld", &quota) != 1)
-            return 0;
-        snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
-        if (!read_line(path, line, sizeof line) || sscanf(line, "%lld", &period) != 1)
-            return 0;
-    }
-    if (quota <= 0 || period <= 0)
-        return 0;
-    long long cpus = (quota + period - 1) / period;
-    return cpus < 1 << 20 ? (int)cpus : 0;
-}
-
-/* The smallest quota on the way from a group to its root: every ancestor's holds. */
-static int group_quota(const char *mount, const char *group)
-{
-    char folder[4160];
-    snprintf(folder, sizeof folder, "%s%s", mount, group);
-    int least = 0;
-    for (;;) {
-        int cpus = folder_quota(folder);
-        if (cpus > 0 && (least == 0 || cpus < least))
-            least = cpus;
-        char *slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < strlen(mount))
-            return least;
-        *slash = '\0';
-    }
-}
-
-/* Lines of /proc/self/cgroup are "0::/group" (version 2) or "4:cpu,cpuacct:/group". */
-static int cgroup_quota(void)
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    if (!file)
-        return 0;
-    char line[4096];
-    int least = 0;
-    while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group)
-            continue;
-        *group++ = '\0';
-        controllers++;
-        const char *mount = controllers[0] == '\0'       ? "/sys/fs/cgroup"
-                            : strstr(controllers, "cpu") ? "/sys/fs/cgroup/cpu"
-                                                         : NULL;
-        if (!mount || strncmp(controllers, "cpuset", 6) == 0)
-            continue;
-        int cpus = group_quota(mount, group);
-        if (cpus > 0 && (least == 0 || cpus < least))
-            least = cpus;
-    }
-    fclose(file);
-    return least;
-}
-
-int parallel_cpus(void)
-{
-    int cpus = 1;
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        cpus = CPU_COUNT(&set);
-    int quota = cgroup_quota();
-    if (quota > 0 && quota < cpus)
-        cpus = quota;
-    return cpus > 0 ? cpus : 1;
 }

@@ -12,9 +12,6 @@ void parallel_free(struct parallel *parallel);
 
 int parallel_threads(const struct parallel *parallel);
 
-/* The CPUs that this process may use (affinity and cgroup quota), at least 1. */
-int parallel_cpus(void);
-
 /* Calls turn(context, i) for every i in [0, n), each once, and returns when all are done. What
  * a turn computes must not depend on which thread took it. */
 void parallel_run(struct parallel *parallel, int n, void (*turn)(void *context, int i),
