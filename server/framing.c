@@ -55,7 +55,6 @@ struct headers {
     enum framing_fault fault;
     const char *end; /* of the header before, or of the version; NULL: unknown */
     int n, hosts, lengths, encodings;
-    bool chunked;
 };
 
 static bool is_token(const char *s, size_t n)

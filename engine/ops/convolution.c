@@ -178,7 +178,7 @@ static int conv_infer(struct op_inference *inference, struct nn_error *error)
 
 /* One tile of one group: the images from n on, or the output rows from row on. */
 struct conv_tile {
-    int64_t n, images;
+    int64_t images;
     int64_t offset;             /* of its first position in the output plane */
     int64_t columns;
     struct kernel_window window;
@@ -186,7 +186,7 @@ struct conv_tile {
 
 static struct conv_tile conv_tile(const struct conv *c, int64_t n, int64_t row)
 {
-    struct conv_tile tile = {.n = n, .images = smaller(c->images, c->n - n),
+    struct conv_tile tile = {.images = smaller(c->images, c->n - n),
                              .window = c->window.k};
     int64_t rows = smaller(c->rows, c->window.k.out_h - row);
     tile.offset = row * c->window.k.out_w;
