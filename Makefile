@@ -81,9 +81,9 @@ $(tests): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(test_archives)
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
-# Its allocations can be made to fail.
-$(BUILD)/tests/test_memory: LDFLAGS += \
-    $(addprefix -Wl$(comma)--wrap=,malloc calloc reallocarray aligned_alloc strdup)
+# Their allocations can be made to fail.
+$(addprefix $(BUILD)/tests/test_,memory allocation): LDFLAGS += $(addprefix -Wl$(comma)--wrap=, \
+    malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk)
 
 # The gradient checks are meant for a build with REAL=double.
 gradient_rows := $(call objects,tests/op_case.c tests/op_cases.c)

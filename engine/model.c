@@ -4,6 +4,7 @@
  */
 #include "engine/model.h"
 
+#include "engine/formats/json_read.h"
 #include "engine/kernels/kernels.h"
 #include "engine/optimize.h"
 
@@ -23,6 +24,7 @@ enum { GOLDEN_SLICE = 16 };     /* rows that are replayed at a time */
 void nn_engine_start(void)
 {
     kernels_start();
+    json_read_start();
 }
 
 /* ports */

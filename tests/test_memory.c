@@ -1,7 +1,6 @@
 /*
  * Memory runs out at every allocation in turn: each time opening fails with a reason, and
- * nothing leaks (which the build with AddressSanitizer sees). The Makefile has this program's
- * allocations go through the functions below.
+ * nothing leaks (which the build with AddressSanitizer sees).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,57 +10,11 @@
 #include <cmocka.h>
 
 #include "engine/model.h"
+#include "tests/failing_memory.h"
 #include "tests/graph_text.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *old, size_t n, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_reallocarray(void *old, size_t n, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-char *__wrap_strdup(const char *text);
-
-static long allocations_left = -1;      /* -1: as many as there are */
-
-static bool runs_out(void)
-{
-    if (allocations_left > 0)
-        allocations_left--;
-    else if (allocations_left == 0)
-        return true;
-    return false;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return runs_out() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return runs_out() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_reallocarray(void *old, size_t n, size_t size)
-{
-    return runs_out() ? NULL : __real_reallocarray(old, n, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-    return runs_out() ? NULL : __real_aligned_alloc(alignment, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-    return runs_out() ? NULL : __real_strdup(text);
-}
 
 static const char network[] =
     "input x -1 1 12 12; values k = 255; weight w 4 1 3 3; weight f 144 10; weight g 10; "
@@ -100,11 +53,11 @@ static bool open_with(long n)
 {
     struct bundle bundle = make_bundle();
     struct nn_error error = {""};
-    allocations_left = n;
+    failing_memory_arm(n, true);
     struct nn_model *model = model_from_bundle(&bundle, &error);
     struct nn_session *session = model ? nn_session_new(model, 2, &error) : NULL;
     bool done = session && nn_session_reserve(session, 50, &error) == 0;
-    allocations_left = -1;
+    failing_memory_disarm();
     if (!done)
         assert_non_null(strstr(error.text, "out of memory"));
     if (session)
@@ -132,9 +85,9 @@ static void a_graph_that_could_not_grow_is_as_it_was(void **state)
         struct graph *g = graph_new();
         int x = graph_add_input(g, "x", NN_FP32, &shape, NULL);
         struct nn_error error = {""};
-        allocations_left = n;
+        failing_memory_arm(n, true);
         int y = graph_add_node(g, op_find("Relu"), NULL, "y", 1, &x, &error);
-        allocations_left = -1;
+        failing_memory_disarm();
         if (y < 0) {
             assert_string_equal(error.text, "out of memory");
             assert_int_equal(g->n_nodes, 0);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/formats/bundle.h"
+#include "engine/formats/json_read.h"
 #include "engine/kernels/kernels.h"
 
 enum { GOLDEN_ROWS = 4 };
@@ -131,7 +132,7 @@ static char *training_text(const struct publication *p)
                   result->best_epoch, "end", ends[result->end], "metrics", metrics, "program",
                   "predictd-train " PREDICTD_VERSION, "blas", kernels_blas());
     char *text =
-        json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : NULL;
+        json ? json_print(json, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     return text;
 }

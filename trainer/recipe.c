@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/formats/json_read.h"
 #include "trainer/network.h"
 
 enum { MAX_INPUTS = 64, MAX_INPUT_ELEMENTS = 1 << 28 };
@@ -435,18 +436,11 @@ failed:
     return -1;
 }
 
-static int fail_json(struct nn_error *error, const json_error_t *reason)
-{
-    return nn_fail(error, "line %d, column %d: %s", reason->line, reason->column,
-                   reason->text);
-}
-
 int recipe_parse(struct recipe *recipe, const char *text, struct nn_error *error)
 {
     *recipe = (struct recipe){0};
-    json_error_t reason;
-    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, &reason);
-    return json ? read_json(recipe, json, error) : fail_json(error, &reason);
+    json_t *json = json_read_text(text, strlen(text), error);
+    return json ? read_json(recipe, json, error) : -1;
 }
 
 int recipe_read(struct recipe *recipe, const char *path, struct nn_error *error)
@@ -461,7 +455,9 @@ int recipe_read(struct recipe *recipe, const char *path, struct nn_error *error)
     if (ferror(file))
         status = nn_fail(error, "cannot be read");
     else
-        status = json ? read_json(recipe, json, error) : fail_json(error, &reason);
+        status = json ? read_json(recipe, json, error)
+                      : nn_fail(error, "line %d, column %d: %s", reason.line, reason.column,
+                                reason.text);
     fclose(file);
     return status == 0 ? 0 : nn_fail_in(error, "%s", path);
 }
@@ -475,5 +471,5 @@ void recipe_release(struct recipe *recipe)
 
 char *recipe_text(const struct recipe *recipe)
 {
-    return json_dumps(recipe->json, JSON_SORT_KEYS | JSON_COMPACT);
+    return json_print(recipe->json, JSON_SORT_KEYS | JSON_COMPACT);
 }

@@ -345,7 +345,7 @@ static int write_labels(struct draft *draft, const struct bundle_content *conten
     int result = 0;
     for (int i = 0; i < content->n_labels; i++)
         result |= json_array_append_new(array, json_string(content->labels[i]));
-    char *text = result == 0 ? json_dumps(array, JSON_COMPACT) : NULL;
+    char *text = result == 0 ? json_print(array, JSON_COMPACT) : NULL;
     json_decref(array);
     if (!text)
         return nn_fail(error, "a label is not UTF-8, or there is no memory for the labels");

@@ -275,7 +275,8 @@ struct graph *graph_json_read(const char *text, const struct safetensors *consta
 /* writing
  *
  * Jansson passes a NULL on: a value that could not be made is refused where it is put into an
- * array or object, which returns -1. */
+ * array or object, which returns -1. A json_pack() that fails leaks what "o" should have handed
+ * over, so everything is packed by "O". */
 
 static json_t *write_shape(const struct nn_shape *shape)
 {
@@ -314,43 +315,58 @@ static size_t digits_of(double value)
     return 17;
 }
 
-/* The value of an attribute, NULL when it has its default. *digits grows to what it needs. */
-static json_t *write_attribute(const struct op_attribute *row, const void *attributes,
-                               const void *defaults, size_t *digits)
+static json_t *write_ints(const struct op_ints *ints)
 {
+    json_t *array = json_array();
+    for (int i = 0; i < ints->n; i++)
+        if (json_array_append_new(array, json_integer(ints->values[i])) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
+}
+
+/* Adds an attribute to `object` unless it has its default. *digits grows to what it needs. */
+static int write_attribute(json_t *object, const struct op_attribute *row,
+                           const void *attributes, const void *defaults, size_t *digits)
+{
+    json_t *value = NULL;
     const void *field = (const char *)attributes + row->offset;
     const void *initial = (const char *)defaults + row->offset;
     switch (row->kind) {
     case OP_INT: {
-        int64_t value = *(const int64_t *)field;
-        return row->required || value != *(const int64_t *)initial ? json_integer(value) : NULL;
+        int64_t number = *(const int64_t *)field;
+        if (!row->required && number == *(const int64_t *)initial)
+            return 0;
+        value = json_integer(number);
+        break;
     }
     case OP_FLOAT: {
-        double value = *(const double *)field;
-        if (!row->required && value == *(const double *)initial)
-            return NULL;
-        size_t needed = digits_of(value);
+        double number = *(const double *)field;
+        if (!row->required && number == *(const double *)initial)
+            return 0;
+        size_t needed = digits_of(number);
         *digits = needed > *digits ? needed : *digits;
-        return json_real(value);
+        value = json_real(number);
+        break;
     }
     case OP_INTS: {
         const struct op_ints *ints = field, *other = initial;
         if (ints->n == other->n &&
             memcmp(ints->values, other->values, (size_t)ints->n * sizeof ints->values[0]) == 0)
-            return NULL;
-        json_t *array = json_array();
-        for (int i = 0; i < ints->n; i++)
-            json_array_append_new(array, json_integer(ints->values[i]));
-        return array;
+            return 0;
+        value = write_ints(ints);
+        break;
     }
     case OP_CHOICE: {
-        int value = *(const int *)field;
-        return row->required || value != *(const int *)initial
-                   ? json_string(row->choices[value])
-                   : NULL;
+        int choice = *(const int *)field;
+        if (!row->required && choice == *(const int *)initial)
+            return 0;
+        value = json_string(row->choices[choice]);
+        break;
     }
     }
-    return NULL;
+    return json_object_set_new(object, row->name, value);
 }
 
 static int write_attributes(json_t *node, const struct op *op, const void *attributes,
@@ -365,11 +381,8 @@ static int write_attributes(json_t *node, const struct op *op, const void *attri
     }
     op_attributes_init(op, defaults);
     int result = 0;
-    for (const struct op_attribute *row = op->attributes; row && row->name; row++) {
-        json_t *value = write_attribute(row, attributes, defaults, digits);
-        if (value)
-            result |= json_object_set_new(object, row->name, value);
-    }
+    for (const struct op_attribute *row = op->attributes; row && row->name; row++)
+        result |= write_attribute(object, row, attributes, defaults, digits);
     if (json_object_size(object) > 0)
         result |= json_object_set(node, "attributes", object);
     json_decref(object);
@@ -377,11 +390,23 @@ static int write_attributes(json_t *node, const struct op *op, const void *attri
     return result;
 }
 
+static json_t *write_input(const struct graph_value *value)
+{
+    json_t *shape = write_shape(&value->declared);
+    json_t *object = json_pack("{s:s, s:s, s:O}", "name", value->name, "datatype",
+                               nn_datatype_name(value->type.datatype), "shape", shape);
+    json_decref(shape);
+    return object;
+}
+
 static json_t *write_node(const struct graph *g, const struct graph_node *node, size_t *digits)
 {
-    json_t *object = json_pack("{s:s, s:o, s:o}", "op", node->op->name,
-                               "inputs", write_names(g, node->inputs, node->n_inputs),
-                               "outputs", write_names(g, node->outputs, node->n_outputs));
+    json_t *inputs = write_names(g, node->inputs, node->n_inputs);
+    json_t *outputs = write_names(g, node->outputs, node->n_outputs);
+    json_t *object = json_pack("{s:s, s:O, s:O}", "op", node->op->name, "inputs", inputs,
+                               "outputs", outputs);
+    json_decref(inputs);
+    json_decref(outputs);
     if (object && write_attributes(object, node->op, node->attributes, digits) != 0) {
         json_decref(object);
         return NULL;
@@ -394,25 +419,24 @@ char *graph_json_write(const struct graph *g, struct nn_error *error)
     json_t *inputs = json_array(), *nodes = json_array();
     size_t digits = 1;          /* of the longest of all: Jansson has one setting for all */
     int result = 0;
-    for (int i = 0; i < g->n_inputs; i++) {
-        const struct graph_value *value = &g->values[g->inputs[i]];
-        result |= json_array_append_new(
-            inputs, json_pack("{s:s, s:s, s:o}", "name", value->name, "datatype",
-                              nn_datatype_name(value->type.datatype), "shape",
-                              write_shape(&value->declared)));
-    }
+    for (int i = 0; i < g->n_inputs; i++)
+        result |= json_array_append_new(inputs, write_input(&g->values[g->inputs[i]]));
     for (int i = 0; i < g->n_nodes; i++)
         result |= json_array_append_new(nodes, write_node(g, &g->nodes[i], &digits));
 
-    json_t *document = json_pack("{s:o, s:o, s:o}", "inputs", inputs, "nodes", nodes,
-                                 "outputs", write_names(g, g->outputs, g->n_outputs));
+    json_t *outputs = write_names(g, g->outputs, g->n_outputs);
+    json_t *document =
+        json_pack("{s:O, s:O, s:O}", "inputs", inputs, "nodes", nodes, "outputs", outputs);
     char *text = NULL;
     if (result == 0 && document)
-        text = json_dumps(document,
+        text = json_print(document,
                           JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits));
     if (!text)
         nn_fail(error, "the graph has a name that is not UTF-8, an attribute that is not "
                        "finite, or there is no memory to write it");
     json_decref(document);
+    json_decref(inputs);
+    json_decref(nodes);
+    json_decref(outputs);
     return text;
 }

@@ -397,12 +397,19 @@ static int compare_layout(const void *a, const void *b)
 static json_t *describe_entry(const struct nn_tensor *tensor, int64_t *offset)
 {
     json_t *shape = json_array();
+    int result = 0;
     for (int i = 0; i < tensor->shape.rank; i++)
-        json_array_append_new(shape, json_integer(tensor->shape.dims[i]));
+        result |= json_array_append_new(shape, json_integer(tensor->shape.dims[i]));
     int64_t begin = *offset;
     *offset += tensor_bytes(tensor->datatype, &tensor->shape);
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[tensor->datatype], "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)*offset);
+    /* O, not o: a json_pack() that fails leaks what it should have taken over. */
+    json_t *entry = result == 0 ? json_pack("{s:s, s:O, s:[I, I]}", "dtype",
+                                            dtypes[tensor->datatype], "shape", shape,
+                                            "data_offsets", (json_int_t)begin,
+                                            (json_int_t)*offset)
+                                : NULL;
+    json_decref(shape);
+    return entry;
 }
 
 static int check_entry(const struct safetensors_entry *entry, struct nn_error *error)
@@ -478,7 +485,11 @@ static char *print_header(const json_t *header, size_t *size, struct nn_error *e
     }
     memcpy(text, &padded, LENGTH_BYTES);
     memset(text + LENGTH_BYTES, ' ', padded);
-    json_dumpb(header, text + LENGTH_BYTES, length, JSON_COMPACT);
+    if (json_dumpb(header, text + LENGTH_BYTES, length, JSON_COMPACT) != length) {
+        free(text);
+        nn_fail(error, "out of memory");
+        return NULL;
+    }
     *size = LENGTH_BYTES + padded;
     return text;
 }

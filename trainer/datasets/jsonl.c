@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/formats/json_read.h"
 #include "trainer/datasets/format.h"
 
 struct place {                  /* for errors */
@@ -145,8 +146,8 @@ static int load_jsonl_features(struct dataset *set, const char *path,
             if (format_reserve(set, request, NN_FP32, capacity, error) != 0)
                 goto done;
         }
-        json_t *json = json_loadb(at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
-                                  &reason);
+        json_t *json = json_read_load(at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
+                                      &reason);
         if (!json) {
             nn_fail(error, "%s:%lld: column %d: %s", path, (long long)place.line,
                     reason.column, reason.text);
