@@ -1,6 +1,6 @@
 #include "server/api/api.h"
 
-#include <jansson.h>
+#include "server/json_scan.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,32 +76,33 @@ static void reload_done(struct reload_waiter *waiter, const struct reload_report
     free(p);
 }
 
-/* Nothing, or {"model": name}. Returns 0 or a status. */
+/* Nothing, or {"model": name}. Returns 0 or a status. Jansson, which must never want for memory
+ * (engine/formats/json_read.c), is kept away from what comes from outside. */
 static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
 {
-    json_error_t error;
-    if (r->body.size == 0)
-        return 0;
-    json_t *body = json_loadb(r->body.data, r->body.size, JSON_REJECT_DUPLICATES, &error);
-    if (!body)
-        return http_error(r, 400, "%s (byte %d)", error.text, error.position);
+    struct json_scan s = {r->body.data, r->body.data, r->body.data + r->body.size};
+    struct nn_error error = {0};
+    struct json_text key, name;
 
-    int status = 0;
-    const char *key;
-    json_t *value;
-    if (!json_is_object(body))
-        status = http_error(r, 400, "expected {\"model\": name} or nothing");
-    json_object_foreach (body, key, value) {
-        const char *name = json_string_value(value);
-        if (strcmp(key, "model") != 0)
-            status = http_error(r, 400, "%.64s: there is no such field; \"model\" is one", key);
-        else if (!name || !registry_is_name(name, json_string_length(value)))
-            status = http_error(r, 400, "model: expected the name of a model");
-        else
-            snprintf(model, MODEL_NAME_SIZE, "%s", name);
+    if (json_scan_document(r->body.data, r->body.size, &error) != 0)
+        return http_error(r, 400, "%s", error.text);
+    if (!json_scan_take(&s, '{'))
+        return http_error(r, 400, "expected {\"model\": name} or nothing");
+    for (bool more = !json_scan_take(&s, '}'); more; more = json_scan_take(&s, ',')) {
+        json_scan_string(&s, &key, NULL);
+        json_scan_take(&s, ':');
+        if (!json_text_equal(&key, "model"))
+            return http_error(r, 400, "%.*s: there is no such field; \"model\" is one",
+                              key.end - key.begin > 64 ? 64 : (int)(key.end - key.begin),
+                              key.begin);
+        if (*model)
+            return http_error(r, 400, "model: is there twice");
+        if (json_scan_peek(&s) != '"' || json_scan_string(&s, &name, NULL) != 0 ||
+            !registry_is_name(name.begin, (size_t)(name.end - name.begin)))
+            return http_error(r, 400, "model: expected the name of a model");
+        snprintf(model, MODEL_NAME_SIZE, "%.*s", (int)(name.end - name.begin), name.begin);
     }
-    json_decref(body);
-    return status;
+    return 0;
 }
 
 int api_start_reload(struct http_request *r, const char *model,
@@ -124,6 +125,6 @@ int api_start_reload(struct http_request *r, const char *model,
 int api_reload(struct http_request *r)
 {
     char model[MODEL_NAME_SIZE] = "";
-    int status = read_body(r, model);
+    int status = r->body.size ? read_body(r, model) : 0;
     return status ? status : api_start_reload(r, model, write_report);
 }
