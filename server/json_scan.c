@@ -227,3 +227,19 @@ int json_scan_document(const char *text, size_t size, struct nn_error *error)
     json_scan_space(&s);
     return s.p == s.end ? 0 : json_scan_fail(&s, "nothing more", error);
 }
+
+bool json_scan_find(struct json_scan *s, const char *name)
+{
+    struct json_text key;
+    if (!json_scan_take(s, '{') || json_scan_take(s, '}'))
+        return false;
+    do {
+        if (json_scan_string(s, &key, NULL) != 0 || !json_scan_take(s, ':'))
+            return false;
+        if (json_text_equal(&key, name))
+            return true;
+        if (json_scan_value(s, NULL) != 0)
+            return false;
+    } while (json_scan_take(s, ','));
+    return false;
+}

@@ -57,6 +57,10 @@ int json_scan_value(struct json_scan *s, struct nn_error *error);
 /* Whether the whole text is one JSON value. */
 int json_scan_document(const char *text, size_t size, struct nn_error *error);
 
+/* In a text that json_scan_document() accepted: moves to the value of the object's first member
+ * of that name. false: what comes next is no object, or has none. */
+bool json_scan_find(struct json_scan *s, const char *name);
+
 /* Whether a string, its escapes resolved, is `name`. */
 bool json_text_equal(const struct json_text *text, const char *name);
 

@@ -77,6 +77,7 @@ char *__wrap_strndup(const char *text, size_t size)
 }
 
 /* On failure *text is undefined; here it is what nobody may use or free. */
+__attribute__((format(printf, 2, 0)))
 static int print(char **text, const char *format, va_list arguments)
 {
     if (!runs_out())
