@@ -1,15 +1,16 @@
 # predictd: `make run` shows it, `make test` proves it, `make help` lists the rest.
 #
-# Variables: CC=clang  SANITIZE=address,undefined | thread  V=1  WERROR=1  PREFIX  DESTDIR
+# Variables: CC=clang  SANITIZE=address,undefined | thread  CROSS=aarch64-linux-gnu  V=1
+#            WERROR=1  PREFIX  DESTDIR
 
 PREFIX  ?= /usr/local
-CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CC      := $(if $(filter default,$(origin CC)),$(CROSS:%=%-)gcc,$(CC))
 VERSION := 0.1.0
 
 # ---- a variant has a folder of its own ------------------------------------------------------
 
 comma   := ,
-variant := $(strip $(if $(findstring clang,$(CC)),clang) $(subst $(comma),-,$(SANITIZE)) $(if $(REAL),$(REAL)))
+variant := $(strip $(if $(findstring clang,$(CC)),clang) $(subst $(comma),-,$(SANITIZE)) $(if $(REAL),$(REAL)) $(CROSS))
 BUILD   := build$(if $(variant),/$(subst $() ,-,$(variant)))
 
 # ---- flags ----------------------------------------------------------------------------------
@@ -20,8 +21,9 @@ OPTIMIZE := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O3)
 HARDEN   := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection)
 
 packages := libmicrohttpd jansson openblas zlib libcurl cmocka
-pc_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
-pc_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
+pkg_config = $(if $(CROSS),PKG_CONFIG_LIBDIR=/usr/lib/$(CROSS)/pkgconfig:/usr/share/pkgconfig) pkg-config
+pc_cflags = $(shell $(pkg_config) --cflags $(1) 2>/dev/null)
+pc_libs   = $(shell $(pkg_config) --libs $(1) 2>/dev/null)
 
 CFLAGS   ?= -g
 override CFLAGS += -std=gnu11 -fno-math-errno -fPIE $(OPTIMIZE) $(HARDEN) $(WARNINGS) $(if $(WERROR),-Werror) \
@@ -128,11 +130,12 @@ help:
 	@echo 'make check-mnist   train MNIST to 99.3 %, serve it, compare all 10,000 answers'
 	@echo 'make container-test  build the image of docker/Dockerfile and run it; needs root'
 	@echo 'make fuzz          look for crashes, SECONDS=60 for each target'
+	@echo 'make arm64-test    cross-build for arm64, unit tests under qemu; needs root'
 	@echo 'make bench         measure beside a bare libmicrohttpd server'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make format        clang-format'
 	@echo 'make clean         remove build/'
-	@echo 'Variables: CC=clang  SANITIZE=address,undefined  V=1  WERROR=1'
+	@echo 'Variables: CC=clang  SANITIZE=address,undefined  CROSS=aarch64-linux-gnu  V=1  WERROR=1'
 
 # What a target needs, by pkg-config and in PATH; what is missing is installed where there
 # is apt, and listed elsewhere.
@@ -219,6 +222,11 @@ check-mnist: need-test
 .PHONY: container-test
 container-test: need-container
 	@tests/container/run.sh
+
+.PHONY: arm64-test
+arm64-test:
+	$(call need,curl,,/usr/sbin/debootstrap,curl debootstrap)
+	@tests/container/arm64.sh
 
 .PHONY: bench
 bench: need-test

@@ -85,7 +85,7 @@ static int pool_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0];
     struct op_value *y = &inference->outputs[0];
-    struct kernel_window k;
+    struct kernel_window k = {0};
     if (pool_place(inference->attributes, &x->shape, &k, &y->shape, error) != 0)
         return -1;
     y->datatype = x->datatype;
