@@ -136,9 +136,14 @@ int json_write_elements(struct buffer *out, const struct nn_tensor *tensor, int6
     return add_list(out, &b, first, n);
 }
 
-static bool has_batch(const struct nn_port *port)
+/* Whether output k has a row for each of the n of the request. Where a model is not batched, its
+ * first dimension may follow the request in some other way: twice as many rows, or half. */
+static bool has_rows(const struct nn_model *model, int k, const struct nn_tensor *output,
+                     int64_t n)
 {
-    return port->shape.rank > 0 && port->shape.dims[0] < 0;
+    const struct nn_shape *shape = &nn_model_output(model, k)->shape;
+    return shape->rank > 0 && shape->dims[0] < 0
+           && (!nn_model_unbatched(model) || output->shape.dims[0] == n);
 }
 
 /* The key of an output in an object by name. */
@@ -197,7 +202,7 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
                            struct nn_error *error)
 {
     for (int k = 0; k < nn_model_n_outputs(model); k++)
-        if (!has_batch(nn_model_output(model, k)))
+        if (!has_rows(model, k, &outputs[k], n))
             return write_whole(out, model, outputs, error);
 
     buffer_add(out, "[", 1);
@@ -228,7 +233,7 @@ bool json_write_labels(struct buffer *out, const struct nn_model *model,
                        const struct nn_tensor *output, int64_t first, int64_t n)
 {
     int n_labels = nn_model_n_labels(model);
-    if (n_labels == 0 || output->datatype != NN_FP32 || !has_batch(nn_model_output(model, 0)))
+    if (n_labels == 0 || output->datatype != NN_FP32 || !has_rows(model, 0, output, n))
         return false;
     int64_t elements = row_of(output, 0).elements;
     if (elements != n_labels && !(elements == 1 && n_labels == 2))

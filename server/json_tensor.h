@@ -29,8 +29,8 @@ int json_rows_read(struct tensor_rows *rows, const char *body, size_t size, int6
 
 /* Writes the rows [first, first + n) of the outputs (concrete tensors, in the model's order)
  * as the value of "predictions": an array by row, of objects by name when there are several
- * outputs. An output that does not begin with the batch is written whole, as {"name": ...}
- * or alone. -1: an element is not finite. */
+ * outputs. Where one does not have a row for each of the request they are written whole, as
+ * {"name": ...} or alone. -1: an element is not finite. */
 int json_write_predictions(struct buffer *out, const struct nn_model *model,
                            const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error);

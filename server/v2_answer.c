@@ -16,16 +16,19 @@ struct part {
     int64_t first, elements;
 };
 
-static struct part part_of(const struct nn_port *port, const struct nn_tensor *tensor,
-                           int64_t first, int64_t n)
+static struct part part_of(const struct nn_model *model, int output,
+                           const struct nn_tensor *tensor, int64_t first, int64_t n)
 {
+    const struct nn_shape *declared = &nn_model_output(model, output)->shape;
     struct part p = {.tensor = tensor, .shape = tensor->shape, .elements = 1};
-    p.rows = port->shape.rank > 0 && port->shape.dims[0] < 0;
-    if (p.rows)
+    p.rows = declared->rank > 0 && declared->dims[0] < 0;
+    /* Where rows are mixed all is the request's, however many rows came of its n. */
+    bool shared = p.rows && !nn_model_unbatched(model);
+    if (shared)
         p.shape.dims[0] = n;
     for (int d = 0; d < p.shape.rank; d++)
         p.elements *= p.shape.dims[d];
-    p.first = p.rows ? first * (p.elements / n) : 0;
+    p.first = shared ? first * (p.elements / n) : 0;
     return p;
 }
 
@@ -209,7 +212,7 @@ int v2_write(struct buffer *out, size_t *json_length, struct v2_request *q,
     for (int i = 0; i < q->n_outputs && result == 0; i++) {
         struct v2_output *o = &q->outputs[i];
         buffer_add_text(out, i ? "," : "");
-        parts[i] = part_of(nn_model_output(model, o->index), &outputs[o->index], first, n);
+        parts[i] = part_of(model, o->index, &outputs[o->index], first, n);
         result = write_output(out, &classes, o, model, &parts[i], error);
         binary |= o->binary;
     }

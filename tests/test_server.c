@@ -30,6 +30,29 @@ static const char wild_graph[] =
     "\"nodes\":[{\"op\":\"Div\",\"inputs\":[\"one\",\"x\"],\"outputs\":[\"inverse\"]}],"
     "\"outputs\":[\"inverse\"]}";
 
+/* Outputs of twice and of half as many rows as the input has. */
+static const char twice_graph[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,2]}],"
+    "\"nodes\":[{\"op\":\"Concat\",\"inputs\":[\"x\",\"x\"],\"outputs\":[\"y\"],"
+    "\"attributes\":{\"axis\":0}}],"
+    "\"outputs\":[\"y\"]}";
+static const char sampled_graph[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,2]}],"
+    "\"nodes\":[{\"op\":\"Reshape\",\"inputs\":[\"x\",\"plane\"],\"outputs\":[\"a\"]},"
+    "{\"op\":\"MaxPool\",\"inputs\":[\"a\"],\"outputs\":[\"b\"],"
+    "\"attributes\":{\"kernel_shape\":[1,1],\"strides\":[2,1]}},"
+    "{\"op\":\"Reshape\",\"inputs\":[\"b\",\"rows\"],\"outputs\":[\"y\"]}],"
+    "\"outputs\":[\"y\"]}";
+
+static void publish_sampled(const char *models)
+{
+    static const int64_t shapes[] = {1, 1, -1, 2, -1, 2};
+    publish_bundle(models, "sampled", 1, sampled_graph,
+                   "\"plane\":{\"dtype\":\"I64\",\"shape\":[4],\"data_offsets\":[0,32]},"
+                   "\"rows\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[32,48]}",
+                   shapes, sizeof shapes);
+}
+
 static void publish_rows(const char *models)
 {
     int64_t axis = 0;
@@ -47,6 +70,8 @@ static int open_shared(void **state)
     fixture_open(&shared);
     publish_linear(shared.models, "m", 3, 1);
     publish_rows(shared.models);
+    publish_sampled(shared.models);
+    publish_graph(shared.models, "twice", 1, twice_graph, "[\"a\",\"b\"]");
     publish_bundle(shared.models, "wild", 1, wild_graph,
                    "\"one\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", &one,
                    sizeof one);
@@ -118,6 +143,36 @@ static void a_model_that_mixes_rows_is_served_but_never_batched(void **state)
     assert_non_null(strstr(body, "\"batched\":false,\"unbatched_because\":\""));
     assert_int_equal(request(shared.port, "GET", "/models/m", NULL, body, sizeof body), 200);
     assert_non_null(strstr(body, "\"batched\":true"));
+}
+
+static void other_numbers_of_rows_than_came_are_answered_whole(void **state)
+{
+    static const struct {
+        const char *path, *body, *answer;
+    } cases[] = {
+        {"/models/twice/predict", "{\"instances\":[[1,2],[3,4]]}",
+         "{\"predictions\":[[1.0,2.0],[3.0,4.0],[1.0,2.0],[3.0,4.0]],\"model_name\":\"twice\","
+         "\"model_version\":\"1\"}"},
+        {"/models/sampled/predict", "{\"instances\":[[1,2],[3,4],[5,6],[7,8]]}",
+         "{\"predictions\":[[1.0,2.0],[5.0,6.0]],\"model_name\":\"sampled\","
+         "\"model_version\":\"1\"}"},
+        {"/v2/models/twice/infer",
+         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":[1,2,3,4]}]}",
+         "{\"model_name\":\"twice\",\"model_version\":\"1\",\"outputs\":[{\"name\":\"y\","
+         "\"datatype\":\"FP32\",\"shape\":[4,2],\"data\":[1.0,2.0,3.0,4.0,1.0,2.0,3.0,4.0]}]}"},
+        {"/v2/models/sampled/infer",
+         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[3,2],\"data\":[1,2,3,4,5,6]}]}",
+         "{\"model_name\":\"sampled\",\"model_version\":\"1\",\"outputs\":[{\"name\":\"y\","
+         "\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":[1.0,2.0,5.0,6.0]}]}"},
+    };
+    char body[1024];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(request(shared.port, "POST", cases[i].path, cases[i].body, body,
+                                 sizeof body),
+                         200);
+        assert_string_equal(body, cases[i].answer);
+    }
 }
 
 static void health_answers_get_and_head(void **state)
@@ -287,6 +342,7 @@ int main(void)
         cmocka_unit_test(several_instances_are_answered_in_order),
         cmocka_unit_test(an_output_that_is_not_finite_is_named),
         cmocka_unit_test(a_model_that_mixes_rows_is_served_but_never_batched),
+        cmocka_unit_test(other_numbers_of_rows_than_came_are_answered_whole),
         cmocka_unit_test(health_answers_get_and_head),
         cmocka_unit_test(models_are_described),
         cmocka_unit_test(metrics_count_what_happened),
