@@ -5,6 +5,75 @@
 
 #include "trainer/parallel.h"
 
+/* ---- what data a model takes ------------------------------------------------------------ */
+
+static void make_request(struct published *a, const char *directory)
+{
+    const struct recipe *recipe = a->has_recipe ? &a->recipe : NULL;
+    int n = nn_model_n_inputs(a->model), n_labels = nn_model_n_labels(a->model);
+    for (int i = 0; i < n; i++) {
+        const struct nn_port *port = nn_model_input(a->model, i);
+        a->inputs[i] = (struct dataset_input){port->name, port->datatype, port->shape, NULL};
+        for (int k = 0; recipe && k < recipe->n_inputs; k++)
+            if (strcmp(recipe->inputs[k].name, port->name) == 0)
+                a->inputs[i].columns = recipe->inputs[k].columns;
+    }
+    for (int i = 0; i < n_labels; i++)
+        a->labels[i] = (char *)(uintptr_t)nn_model_label(a->model, i);
+    a->request = (struct dataset_request){.directory = directory,
+                                          .n_inputs = n,
+                                          .inputs = a->inputs,
+                                          .target = n_labels ? TARGET_CLASSES : TARGET_VALUES,
+                                          .labels = a->labels,
+                                          .n_labels = n_labels};
+    if (recipe) {
+        a->request.data = recipe->data;
+        a->request.target = recipe->target;
+    }
+    if (a->request.target == TARGET_VALUES) {
+        const struct nn_shape *shape = &nn_model_output(a->model, 0)->shape;
+        a->request.n_targets = (int)shape_product(shape, 1, shape->rank);
+    }
+}
+
+int published_open(struct published *a, const char *bundle_path, const char *directory,
+                   struct nn_error *error)
+{
+    *a = (struct published){.model = nn_model_open(bundle_path, error)};
+    if (!a->model)
+        return -1;
+    const char *text = nn_model_metadata(a->model, "recipe");
+    a->has_recipe = text && recipe_parse(&a->recipe, text, error) == 0;
+    if (text && !a->has_recipe) {
+        nn_fail_in(error, "%s: its recipe", bundle_path);
+        goto fail;
+    }
+    a->inputs = calloc((size_t)nn_model_n_inputs(a->model) + 1, sizeof *a->inputs);
+    a->labels = calloc((size_t)nn_model_n_labels(a->model) + 1, sizeof *a->labels);
+    if (!a->inputs || !a->labels) {
+        nn_fail(error, "out of memory");
+        goto fail;
+    }
+    make_request(a, directory);
+    return 0;
+
+fail:
+    published_close(a);
+    return -1;
+}
+
+void published_close(struct published *a)
+{
+    free(a->inputs);
+    free(a->labels);
+    if (a->has_recipe)
+        recipe_release(&a->recipe);
+    nn_model_close(a->model);
+    *a = (struct published){0};
+}
+
+/* ---- applying it ------------------------------------------------------------------------ */
+
 enum { BATCH = 64 };
 
 struct run {
@@ -137,46 +206,4 @@ void application_release(struct application *application)
         free(application->outputs[i].data);
     free(application->outputs);
     *application = (struct application){0};
-}
-
-int apply_find_recipe(struct recipe *recipe, const struct nn_model *model,
-                      struct nn_error *error)
-{
-    const char *text = nn_model_metadata(model, "recipe");
-    if (!text)
-        return 0;
-    if (recipe_parse(recipe, text, error) != 0)
-        return nn_fail_in(error, "its recipe");
-    return 1;
-}
-
-struct dataset_request apply_request(const struct nn_model *model, const struct recipe *recipe,
-                                     const char *directory, struct dataset_input *inputs,
-                                     char **labels)
-{
-    int n = nn_model_n_inputs(model), n_labels = nn_model_n_labels(model);
-    for (int i = 0; i < n; i++) {
-        const struct nn_port *port = nn_model_input(model, i);
-        inputs[i] = (struct dataset_input){port->name, port->datatype, port->shape, NULL};
-        for (int k = 0; recipe && k < recipe->n_inputs; k++)
-            if (strcmp(recipe->inputs[k].name, port->name) == 0)
-                inputs[i].columns = recipe->inputs[k].columns;
-    }
-    for (int i = 0; i < n_labels; i++)
-        labels[i] = (char *)(uintptr_t)nn_model_label(model, i);
-    struct dataset_request request = {.directory = directory,
-                                      .n_inputs = n,
-                                      .inputs = inputs,
-                                      .target = n_labels ? TARGET_CLASSES : TARGET_VALUES,
-                                      .labels = labels,
-                                      .n_labels = n_labels};
-    if (recipe) {
-        request.data = recipe->data;
-        request.target = recipe->target;
-    }
-    if (request.target == TARGET_VALUES) {
-        const struct nn_shape *shape = &nn_model_output(model, 0)->shape;
-        request.n_targets = (int)shape_product(shape, 1, shape->rank);
-    }
-    return request;
 }

@@ -1,10 +1,27 @@
 /*
- * A published model applied to a data set: the way the server runs it, on all threads.
+ * A published model applied to data: the way the server runs it, on all threads.
  */
 #ifndef TRAINER_APPLY_H
 #define TRAINER_APPLY_H
 
 #include "trainer/recipe.h"
+
+/* A model, and what data it takes: by the recipe that its bundle holds, with the inputs and
+ * labels of the model itself. */
+struct published {
+    struct nn_model *model;
+    bool has_recipe;
+    struct recipe recipe;               /* without has_recipe: empty */
+    struct dataset_request request;     /* points to the others, and to the directory */
+    struct dataset_input *inputs;
+    char **labels;
+};
+
+/* `directory`, where the data's files are looked for, must outlive the published. Errors begin
+ * with the path. On failure *published is empty. */
+int published_open(struct published *published, const char *bundle_path, const char *directory,
+                   struct nn_error *error);
+void published_close(struct published *published);
 
 /* What the outputs of all rows are, one tensor [n, ...] per output of the model; owned. */
 struct application {
@@ -17,16 +34,5 @@ struct application {
 int apply_model(struct application *application, const struct nn_model *model,
                 const struct dataset *set, int n_threads, struct nn_error *error);
 void application_release(struct application *application);
-
-/* The recipe that a bundle holds: 1; 0 when it holds none; -1: it cannot be read. */
-int apply_find_recipe(struct recipe *recipe, const struct nn_model *model,
-                      struct nn_error *error);
-
-/* What data the model takes: by its recipe (NULL: it has none), with the model's own inputs and
- * labels. `inputs` has room for all inputs of the model, `labels` for all labels; the request
- * points to them. */
-struct dataset_request apply_request(const struct nn_model *model, const struct recipe *recipe,
-                                     const char *directory, struct dataset_input *inputs,
-                                     char **labels);
 
 #endif

@@ -91,46 +91,26 @@ static void print_row(FILE *out, const struct nn_model *model, const struct appl
 int predict(FILE *out, const char *bundle_path, const char *file, int n_threads,
             struct nn_error *error)
 {
-    struct recipe recipe = {0};
+    struct published published;
+    if (published_open(&published, bundle_path, ".", error) != 0)
+        return -1;
     struct dataset set = {0};
     struct application application = {0};
-    struct dataset_input *inputs = NULL;
-    char **labels = NULL;
-    int status = -1, found = 0;
-    struct nn_model *model = nn_model_open(bundle_path, error);
-    if (!model)
-        return -1;
-    found = apply_find_recipe(&recipe, model, error);
-    if (found < 0) {
-        nn_fail_in(error, "%s", bundle_path);
+    int status = -1;
+    if (dataset_load_features(&set, file, &published.request, error) != 0)
         goto done;
-    }
-    inputs = calloc((size_t)nn_model_n_inputs(model) + 1, sizeof *inputs);
-    labels = calloc((size_t)nn_model_n_labels(model) + 1, sizeof *labels);
-    if (!inputs || !labels) {
-        nn_fail(error, "out of memory");
-        goto done;
-    }
-    struct dataset_request request =
-        apply_request(model, found > 0 ? &recipe : NULL, ".", inputs, labels);
-    if (dataset_load_features(&set, file, &request, error) != 0)
-        goto done;
-    if (apply_model(&application, model, &set, n_threads, error) != 0) {
+    if (apply_model(&application, published.model, &set, n_threads, error) != 0) {
         nn_fail_in(error, "%s", file);
         goto done;
     }
     for (int64_t i = 0; i < set.n; i++)
-        print_row(out, model, &application, i);
+        print_row(out, published.model, &application, i);
     status =
         fflush(out) == 0 && !ferror(out) ? 0 : nn_fail(error, "output: %s", strerror(errno));
 
 done:
     application_release(&application);
     dataset_release(&set);
-    free(inputs);
-    free(labels);
-    if (found > 0)
-        recipe_release(&recipe);
-    nn_model_close(model);
+    published_close(&published);
     return status;
 }

@@ -7,64 +7,63 @@
 
 #include "trainer/network.h"
 
-struct publication {
+struct graph_copy {
     const struct network *network;
     const nn_real *weights;
     struct graph *graph;
     int *values;                /* by value of the network's graph: its counterpart, or -1 */
 };
 
-static int add_inputs(struct publication *publication, struct nn_error *error)
+static int add_inputs(struct graph_copy *copy, struct nn_error *error)
 {
-    const struct graph *from = publication->network->graph;
+    const struct graph *from = copy->network->graph;
     for (int i = 0; i < from->n_inputs; i++) {
         const struct graph_value *v = &from->values[from->inputs[i]];
-        int value = graph_add_input(publication->graph, v->name, v->type.datatype, &v->declared,
-                                    error);
+        int value =
+            graph_add_input(copy->graph, v->name, v->type.datatype, &v->declared, error);
         if (value < 0)
             return -1;
-        publication->values[from->inputs[i]] = value;
+        copy->values[from->inputs[i]] = value;
     }
     return 0;
 }
 
 /* The elements of a constant in what is published. */
-static const void *elements_of(struct publication *publication, int value,
-                               struct nn_error *error)
+static const void *elements_of(struct graph_copy *copy, int value, struct nn_error *error)
 {
-    const struct network *network = publication->network;
+    const struct network *network = copy->network;
     for (int i = 0; i < network->n_parameters; i++)
         if (network->parameters[i].value == value)
-            return publication->weights + network->parameters[i].offset;
+            return copy->weights + network->parameters[i].offset;
     const struct op_value *type = &network->graph->values[value].type;
     size_t bytes = (size_t)tensor_bytes(type->datatype, &type->shape);
-    void *copy = graph_allocate(publication->graph, bytes);
-    if (!copy)
+    void *elements = graph_allocate(copy->graph, bytes);
+    if (!elements)
         nn_fail(error, "out of memory");
-    return copy ? memcpy(copy, type->constant, bytes) : NULL;
+    return elements ? memcpy(elements, type->constant, bytes) : NULL;
 }
 
 /* The counterpart of a node's input: constants are added where they are first used, so that
  * those of a node that is left out are left out too. */
-static int counterpart(struct publication *publication, int value, struct nn_error *error)
+static int counterpart(struct graph_copy *copy, int value, struct nn_error *error)
 {
-    if (value == GRAPH_NONE || publication->values[value] >= 0)
-        return value == GRAPH_NONE ? GRAPH_NONE : publication->values[value];
-    const struct graph_value *v = &publication->network->graph->values[value];
-    const void *elements = elements_of(publication, value, error);
+    if (value == GRAPH_NONE || copy->values[value] >= 0)
+        return value == GRAPH_NONE ? GRAPH_NONE : copy->values[value];
+    const struct graph_value *v = &copy->network->graph->values[value];
+    const void *elements = elements_of(copy, value, error);
     if (!elements)
         return -2;
-    /* a graph only reads its constants */
+    /* A graph only reads its constants. */
     struct nn_tensor tensor = {v->type.datatype, v->type.shape, (void *)elements};
-    int copy = graph_add_constant(publication->graph, v->name, &tensor, error);
-    publication->values[value] = copy;
-    return copy < 0 ? -2 : copy;
+    int added = graph_add_constant(copy->graph, v->name, &tensor, error);
+    copy->values[value] = added;
+    return added < 0 ? -2 : added;
 }
 
-static int add_node(struct publication *publication, const struct graph_node *node,
+static int add_node(struct graph_copy *copy, const struct graph_node *node,
                     struct nn_error *error)
 {
-    int *values = publication->values;
+    int *values = copy->values;
     if (strcmp(node->op->name, "Dropout") == 0) {
         values[node->outputs[0]] = values[node->inputs[0]];
         return 0;
@@ -74,11 +73,11 @@ static int add_node(struct publication *publication, const struct graph_node *no
         return nn_fail(error, "out of memory");
     int status = 0;
     for (int i = 0; i < node->n_inputs && status == 0; i++) {
-        inputs[i] = counterpart(publication, node->inputs[i], error);
+        inputs[i] = counterpart(copy, node->inputs[i], error);
         status = inputs[i] == -2 ? -1 : 0;
     }
     int value = status != 0 ? -1
-                            : graph_add_node(publication->graph, node->op, node->attributes,
+                            : graph_add_node(copy->graph, node->op, node->attributes,
                                              node->name, node->n_inputs, inputs, error);
     free(inputs);
     if (value < 0)
@@ -89,8 +88,7 @@ static int add_node(struct publication *publication, const struct graph_node *no
 
 /* Identity gives the output its name where the loss has no activation; the engine drops it
  * when it opens the model. */
-static int add_output(struct publication *publication, enum loss_kind loss,
-                      struct nn_error *error)
+static int add_output(struct graph_copy *copy, enum loss_kind loss, struct nn_error *error)
 {
     static const struct {
         const char *op, *name;
@@ -99,40 +97,37 @@ static int add_output(struct publication *publication, enum loss_kind loss,
         [LOSS_SIGMOID_CROSS_ENTROPY] = {"Sigmoid", "probabilities"},
         [LOSS_MEAN_SQUARED_ERROR] = {"Identity", "predictions"},
     };
-    int logits = publication->values[publication->network->output];
-    int value = graph_add_node(publication->graph, op_find(ends[loss].op), NULL,
+    int logits = copy->values[copy->network->output];
+    int value = graph_add_node(copy->graph, op_find(ends[loss].op), NULL,
                                ends[loss].name, 1, &logits, error);
-    if (value < 0 || graph_add_output(publication->graph, value, error) < 0)
+    if (value < 0 || graph_add_output(copy->graph, value, error) < 0)
         return -1;
-    return graph_infer(publication->graph, 1, error);
+    return graph_infer(copy->graph, 1, error);
 }
 
-static int publish(struct publication *publication, const struct recipe *recipe,
-                   struct nn_error *error)
+static int copy_graph(struct graph_copy *copy, enum loss_kind loss, struct nn_error *error)
 {
-    const struct graph *from = publication->network->graph;
+    const struct graph *from = copy->network->graph;
     for (int i = 0; i < from->n_values; i++)
-        publication->values[i] = -1;
-    if (add_inputs(publication, error) != 0)
+        copy->values[i] = -1;
+    if (add_inputs(copy, error) != 0)
         return -1;
     for (int i = 0; i < from->n_nodes; i++)
-        if (add_node(publication, &from->nodes[i], error) != 0)
+        if (add_node(copy, &from->nodes[i], error) != 0)
             return -1;
-    return add_output(publication, recipe->loss, error);
+    return add_output(copy, loss, error);
 }
 
 struct graph *network_publication(const struct network *network, const struct recipe *recipe,
                                   const nn_real *weights, struct nn_error *error)
 {
-    struct publication publication = {.network = network, .weights = weights,
-                                      .graph = graph_new()};
-    publication.values = calloc((size_t)network->graph->n_values, sizeof *publication.values);
-    int status = publication.graph && publication.values
-                     ? publish(&publication, recipe, error)
-                     : nn_fail(error, "out of memory");
-    free(publication.values);
+    struct graph_copy copy = {.network = network, .weights = weights, .graph = graph_new()};
+    copy.values = calloc((size_t)network->graph->n_values, sizeof *copy.values);
+    int status = copy.graph && copy.values ? copy_graph(&copy, recipe->loss, error)
+                                           : nn_fail(error, "out of memory");
+    free(copy.values);
     if (status == 0)
-        return publication.graph;
-    graph_free(publication.graph);
+        return copy.graph;
+    graph_free(copy.graph);
     return NULL;
 }

@@ -67,7 +67,9 @@ static int count(struct report *report, const struct dataset *set,
     if (output->datatype != NN_FP32)
         return nn_fail(error, "the output has the datatype %s",
                        nn_datatype_name(output->datatype));
-    if (set->classes && n != set->n_labels && !(n == 1 && set->n_labels == 2))
+    bool fits = report->kind == LOSS_SIGMOID_CROSS_ENTROPY ? n == 1 && set->n_labels <= 2
+                                                           : n == set->n_labels;
+    if (set->classes && !fits)
         return nn_fail(error, "the model has %lld outputs, the data %d classes", (long long)n,
                        set->n_labels);
     if (set->classes && copy_labels(report, set, error) != 0)
@@ -103,51 +105,37 @@ static int count(struct report *report, const struct dataset *set,
     return 0;
 }
 
+/* Everything but the bundle's path before the error. */
+static int evaluate_model(struct report *report, const struct published *published,
+                          int n_threads, struct nn_error *error)
+{
+    if (!published->has_recipe)
+        return nn_fail(error, "it holds no recipe, so what it was made for is not known");
+    if (!json_object_get(published->recipe.data, "test"))
+        return nn_fail(error, "its recipe names no test data (data.test)");
+    struct dataset set;
+    if (dataset_load(&set, &published->request, DATASET_TEST, error) != 0)
+        return -1;
+    struct application application;
+    int status = apply_model(&application, published->model, &set, n_threads, error);
+    if (status == 0) {
+        report->kind = published->recipe.loss;
+        status = count(report, &set, &application.outputs[0], error);
+        application_release(&application);
+    }
+    dataset_release(&set);
+    return status;
+}
+
 int report_make(struct report *report, const char *bundle_path, const char *directory,
                 int n_threads, struct nn_error *error)
 {
     *report = (struct report){0};
-    struct recipe recipe = {0};
-    struct dataset set = {0};
-    struct application application = {0};
-    struct dataset_input *inputs = NULL;
-    char **labels = NULL;
-    int status = -1, found = 0;
-    struct nn_model *model = nn_model_open(bundle_path, error);
-    if (!model)
+    struct published published;
+    if (published_open(&published, bundle_path, directory, error) != 0)
         return -1;
-    found = apply_find_recipe(&recipe, model, error);
-    if (found < 0)
-        goto done;
-    if (found == 0) {
-        nn_fail(error, "it holds no recipe, so what it was made for is not known");
-        goto done;
-    }
-    if (!json_object_get(recipe.data, "test")) {
-        nn_fail(error, "its recipe names no test data (data.test)");
-        goto done;
-    }
-    inputs = calloc((size_t)nn_model_n_inputs(model) + 1, sizeof *inputs);
-    labels = calloc((size_t)nn_model_n_labels(model) + 1, sizeof *labels);
-    if (!inputs || !labels) {
-        nn_fail(error, "out of memory");
-        goto done;
-    }
-    struct dataset_request request = apply_request(model, &recipe, directory, inputs, labels);
-    if (dataset_load(&set, &request, DATASET_TEST, error) != 0 ||
-        apply_model(&application, model, &set, n_threads, error) != 0)
-        goto done;
-    report->kind = recipe.loss;
-    status = count(report, &set, &application.outputs[0], error);
-
-done:
-    application_release(&application);
-    dataset_release(&set);
-    free(inputs);
-    free(labels);
-    if (found > 0)
-        recipe_release(&recipe);
-    nn_model_close(model);
+    int status = evaluate_model(report, &published, n_threads, error);
+    published_close(&published);
     if (status != 0) {
         report_release(report);
         nn_fail_in(error, "%s", bundle_path);

@@ -450,11 +450,12 @@ int tape_init(struct tape *t, struct network *network, int64_t max_batch, bool t
     *t = (struct tape){
         .network = network, .graph = g, .max_batch = max_batch, .training = training};
     if (graph_infer(g, max_batch, error) != 0)
-        return -1;
+        goto fail;
     const struct op_value *output = type_of(t, network->output);
     if (output->batch != 0) {
-        return nn_fail(error, "%s: the network's output does not keep the rows of the batch",
-                       g->values[network->output].name);
+        nn_fail(error, "%s: the network's output does not keep the rows of the batch",
+                g->values[network->output].name);
+        goto fail;
     }
     t->max_shards = count_shards(t, max_batch);
     if (training && differentiate(t, error) != 0)
