@@ -28,7 +28,7 @@ struct op_ints {
 };
 
 /* One row: an attribute is named here once, and is read, checked, written and defaulted by
- * generic code. min and max bound an int and each of ints. */
+ * generic code. min and max bound a number and each of ints, unless both are 0. */
 struct op_attribute {
     const char *name;           /* NULL ends the rows */
     enum op_attribute_kind kind;

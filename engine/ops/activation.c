@@ -46,19 +46,19 @@ const struct op op_Relu = {
  *
  *     Y = X where X >= 0, alpha X elsewhere
  */
-struct leaky_relu {
+struct leaky_relu_attributes {
     double alpha;
 };
 
-static const struct op_attribute leaky_relu_attributes[] = {
-    {.name = "alpha", .kind = OP_FLOAT, .offset = offsetof(struct leaky_relu, alpha),
+static const struct op_attribute leaky_relu_rows[] = {
+    {.name = "alpha", .kind = OP_FLOAT, .offset = offsetof(struct leaky_relu_attributes, alpha),
      .initial = 0.01f},
-    {0},
+    {.name = NULL},
 };
 
 static nn_real slope_of(const struct op_call *call)
 {
-    const struct leaky_relu *attributes = call->attributes;
+    const struct leaky_relu_attributes *attributes = call->attributes;
     return (nn_real)attributes->alpha;
 }
 
@@ -79,8 +79,8 @@ const struct op op_LeakyRelu = {
     .min_outputs = 1,
     .max_outputs = 1,
     .flags = OP_IN_PLACE,
-    .attributes_size = sizeof(struct leaky_relu),
-    .attributes = leaky_relu_attributes,
+    .attributes_size = sizeof(struct leaky_relu_attributes),
+    .attributes = leaky_relu_rows,
     .infer = activation_infer,
     .forward = LeakyRelu_forward,
 };
@@ -134,14 +134,14 @@ const struct op op_Tanh = {
  *
  * Along another axis than the last, its elements are gathered into scratch [axis] first.
  */
-struct softmax {
+struct softmax_attributes {
     int64_t axis;
 };
 
-static const struct op_attribute softmax_attributes[] = {
-    {.name = "axis", .kind = OP_INT, .offset = offsetof(struct softmax, axis), .initial = -1,
-     .min = -NN_MAX_RANK, .max = NN_MAX_RANK - 1},
-    {0},
+static const struct op_attribute softmax_rows[] = {
+    {.name = "axis", .kind = OP_INT, .offset = offsetof(struct softmax_attributes, axis),
+     .initial = -1, .min = -NN_MAX_RANK, .max = NN_MAX_RANK - 1},
+    {.name = NULL},
 };
 
 /* X seen as [outer, length, inner]. */
@@ -151,7 +151,7 @@ struct lines {
 
 static struct lines lines_of(const struct nn_shape *shape, const void *attributes)
 {
-    int64_t given = ((const struct softmax *)attributes)->axis;
+    int64_t given = ((const struct softmax_attributes *)attributes)->axis;
     int axis = (int)(given < 0 ? given + shape->rank : given);
     return (struct lines){
         .outer = shape_product(shape, 0, axis),
@@ -163,7 +163,7 @@ static struct lines lines_of(const struct nn_shape *shape, const void *attribute
 static int softmax_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0];
-    const struct softmax *attributes = inference->attributes;
+    const struct softmax_attributes *attributes = inference->attributes;
     int axis;
     if (op_need(inference, 0, "X", NN_FP32, error) != 0 ||
         op_axis(attributes->axis, x->shape.rank, &axis, error) != 0)
@@ -256,8 +256,8 @@ const struct op op_Softmax = {
     .min_outputs = 1,
     .max_outputs = 1,
     .flags = OP_IN_PLACE,
-    .attributes_size = sizeof(struct softmax),
-    .attributes = softmax_attributes,
+    .attributes_size = sizeof(struct softmax_attributes),
+    .attributes = softmax_rows,
     .infer = softmax_infer,
     .forward = Softmax_forward,
 };
@@ -269,8 +269,8 @@ const struct op op_LogSoftmax = {
     .min_outputs = 1,
     .max_outputs = 1,
     .flags = OP_IN_PLACE,
-    .attributes_size = sizeof(struct softmax),
-    .attributes = softmax_attributes,
+    .attributes_size = sizeof(struct softmax_attributes),
+    .attributes = softmax_rows,
     .infer = softmax_infer,
     .forward = LogSoftmax_forward,
 };

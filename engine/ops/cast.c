@@ -29,7 +29,7 @@ static const struct {
     {1, NN_FP32}, {2, NN_UINT8}, {6, NN_INT32}, {7, NN_INT64}, {9, NN_BOOL},
 };
 
-static int cast_infer(struct op_inference *inference, struct nn_error *error)
+static int Cast_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct cast_attributes *a = inference->attributes;
     for (size_t i = 0; i < sizeof cast_numbers / sizeof cast_numbers[0]; i++)
@@ -71,7 +71,7 @@ static int64_t cast_integer(const void *data, enum nn_datatype datatype, int64_t
     return ((const uint8_t *)data)[i];
 }
 
-static void cast_forward(const struct op_call *call)
+static void Cast_forward(const struct op_call *call)
 {
     const struct nn_tensor *x = call->inputs[0], *y = call->outputs[0];
     int64_t n = shape_elements(&x->shape);
@@ -112,10 +112,12 @@ static void cast_forward(const struct op_call *call)
 
 const struct op op_Cast = {
     .name = "Cast",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes_size = sizeof(struct cast_attributes),
     .attributes = cast_rows,
-    .infer = cast_infer,
-    .forward = cast_forward,
+    .infer = Cast_infer,
+    .forward = Cast_forward,
 };

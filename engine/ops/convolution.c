@@ -145,7 +145,7 @@ static int64_t conv_workspace(const struct conv *c)
     return elements * (int64_t)sizeof(nn_real);
 }
 
-static int conv_infer(struct op_inference *inference, struct nn_error *error)
+static int Conv_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0], *w = inference->inputs[1];
     const struct op_value *b = inference->n_inputs > 2 ? inference->inputs[2] : NULL;
@@ -251,7 +251,7 @@ static void conv_forward_planes(const struct conv *c, const nn_real *x, const nn
                      y + m * c->positions);
 }
 
-static void conv_forward(const struct op_call *call)
+static void Conv_forward(const struct op_call *call)
 {
     struct conv c;
     conv_plan(call->attributes, &call->inputs[0]->shape, &call->inputs[1]->shape, &c, NULL);
@@ -285,13 +285,15 @@ static void conv_forward(const struct op_call *call)
 
 const struct op op_Conv = {
     .name = "Conv",
-    .min_inputs = 2, .max_inputs = 3,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .flags = OP_EPILOGUE,
     .attributes_size = sizeof(struct conv_attributes),
     .attributes = conv_rows,
-    .infer = conv_infer,
-    .forward = conv_forward,
+    .infer = Conv_infer,
+    .forward = Conv_forward,
 };
 
 /* ------------------------------------------------------------------------------------------ */

@@ -29,17 +29,21 @@ static int inner_mismatch(const struct op_value *a, const struct op_value *b,
  *
  * A [M, K] or [K, M] if transA     B [K, N] or [N, K] if transB     C broadcastable to [M, N]
  */
-struct gemm {
+struct gemm_attributes {
     double alpha, beta;
     int64_t transpose_a, transpose_b;
 };
 
-static const struct op_attribute gemm_attributes[] = {
-    {.name = "alpha", .kind = OP_FLOAT, .offset = offsetof(struct gemm, alpha), .initial = 1},
-    {.name = "beta", .kind = OP_FLOAT, .offset = offsetof(struct gemm, beta), .initial = 1},
-    {.name = "transA", .kind = OP_INT, .offset = offsetof(struct gemm, transpose_a), .max = 1},
-    {.name = "transB", .kind = OP_INT, .offset = offsetof(struct gemm, transpose_b), .max = 1},
-    {0},
+static const struct op_attribute gemm_rows[] = {
+    {.name = "alpha", .kind = OP_FLOAT, .offset = offsetof(struct gemm_attributes, alpha),
+     .initial = 1},
+    {.name = "beta", .kind = OP_FLOAT, .offset = offsetof(struct gemm_attributes, beta),
+     .initial = 1},
+    {.name = "transA", .kind = OP_INT, .offset = offsetof(struct gemm_attributes, transpose_a),
+     .max = 1},
+    {.name = "transB", .kind = OP_INT, .offset = offsetof(struct gemm_attributes, transpose_b),
+     .max = 1},
+    {.name = NULL},
 };
 
 static const struct nn_tensor *addend_of(const struct op_call *call)
@@ -49,7 +53,7 @@ static const struct nn_tensor *addend_of(const struct op_call *call)
 
 static int Gemm_infer(struct op_inference *inference, struct nn_error *error)
 {
-    const struct gemm *g = inference->attributes;
+    const struct gemm_attributes *g = inference->attributes;
     const struct op_value *a = inference->inputs[0], *b = inference->inputs[1];
     const struct op_value *c = inference->n_inputs > 2 ? inference->inputs[2] : NULL;
     struct op_value *y = &inference->outputs[0];
@@ -89,7 +93,7 @@ static int Gemm_infer(struct op_inference *inference, struct nn_error *error)
 
 static void Gemm_forward(const struct op_call *call)
 {
-    const struct gemm *g = call->attributes;
+    const struct gemm_attributes *g = call->attributes;
     const struct nn_tensor *a = call->inputs[0], *b = call->inputs[1], *c = addend_of(call);
     struct nn_tensor *y = call->outputs[0];
     int64_t m = y->shape.dims[0], n = y->shape.dims[1];
@@ -129,8 +133,8 @@ const struct op op_Gemm = {
     .min_outputs = 1,
     .max_outputs = 1,
     .flags = OP_EPILOGUE,
-    .attributes_size = sizeof(struct gemm),
-    .attributes = gemm_attributes,
+    .attributes_size = sizeof(struct gemm_attributes),
+    .attributes = gemm_rows,
     .infer = Gemm_infer,
     .forward = Gemm_forward,
 };
@@ -284,7 +288,7 @@ op_gradient gradient_Gemm, gradient_MatMul;
 /* gradient: dA = alpha dY B'^T    dB = alpha A'^T dY    dC = beta sum over what was broadcast */
 void gradient_Gemm(const struct op_call *call)
 {
-    const struct gemm *g = call->attributes;
+    const struct gemm_attributes *g = call->attributes;
     const struct nn_tensor *a = call->inputs[0], *b = call->inputs[1], *c = addend_of(call);
     const nn_real *dy = call->d_outputs[0]->data;
     int64_t m = call->outputs[0]->shape.dims[0], n = call->outputs[0]->shape.dims[1];

@@ -34,7 +34,7 @@ static const struct op_attribute batch_normalization_rows[] = {
 };
 #undef OFFSET
 
-static int batch_normalization_infer(struct op_inference *inference, struct nn_error *error)
+static int BatchNormalization_infer(struct op_inference *inference, struct nn_error *error)
 {
     static const char *const names[] = {"X", "scale", "B", "input_mean", "input_var"};
     const struct batch_normalization_attributes *a = inference->attributes;
@@ -130,7 +130,7 @@ static nn_real *data_of(const struct nn_tensor *const *tensors, int n, int i)
     return i < n && tensors[i] ? tensors[i]->data : NULL;
 }
 
-static void batch_normalization_forward(const struct op_call *call)
+static void BatchNormalization_forward(const struct op_call *call)
 {
     const struct batch_normalization_attributes *a = call->attributes;
     struct normalization z = normalization_of(call);
@@ -172,13 +172,15 @@ static void batch_normalization_forward(const struct op_call *call)
 
 const struct op op_BatchNormalization = {
     .name = "BatchNormalization",
-    .min_inputs = 5, .max_inputs = 5,
-    .min_outputs = 1, .max_outputs = 3,
+    .min_inputs = 5,
+    .max_inputs = 5,
+    .min_outputs = 1,
+    .max_outputs = 3,
     .flags = OP_IN_PLACE | OP_BATCH_STATISTICS,
     .attributes_size = sizeof(struct batch_normalization_attributes),
     .attributes = batch_normalization_rows,
-    .infer = batch_normalization_infer,
-    .forward = batch_normalization_forward,
+    .infer = BatchNormalization_infer,
+    .forward = BatchNormalization_forward,
 };
 
 /* Dropout -- zeroes elements at random (ONNX Dropout-13)
@@ -211,7 +213,7 @@ static int need_constant_scalar(const struct op_inference *inference, int i, con
     return 0;
 }
 
-static int dropout_infer(struct op_inference *inference, struct nn_error *error)
+static int Dropout_infer(struct op_inference *inference, struct nn_error *error)
 {
     if (op_need(inference, 0, "data", NN_FP32, error) != 0 ||
         op_need(inference, 1, "ratio", NN_FP32, error) != 0 ||
@@ -250,7 +252,7 @@ static bool dropout_drops(const struct op_call *call)
     return call->n_inputs > 2 && call->inputs[2] && *(uint8_t *)call->inputs[2]->data;
 }
 
-static void dropout_forward(const struct op_call *call)
+static void Dropout_forward(const struct op_call *call)
 {
     const struct nn_tensor *data = call->inputs[0];
     const struct dropout_attributes *a = call->attributes;
@@ -291,13 +293,15 @@ static void dropout_forward(const struct op_call *call)
 
 const struct op op_Dropout = {
     .name = "Dropout",
-    .min_inputs = 1, .max_inputs = 3,
-    .min_outputs = 1, .max_outputs = 2,
+    .min_inputs = 1,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 2,
     .flags = OP_IN_PLACE,
     .attributes_size = sizeof(struct dropout_attributes),
     .attributes = dropout_rows,
-    .infer = dropout_infer,
-    .forward = dropout_forward,
+    .infer = Dropout_infer,
+    .forward = Dropout_forward,
 };
 
 /* ------------------------------------------------------------------------------------------ */

@@ -125,7 +125,7 @@ static const struct op_attribute max_pool_rows[] = {
     {.name = NULL},
 };
 
-static int max_pool_infer(struct op_inference *inference, struct nn_error *error)
+static int MaxPool_infer(struct op_inference *inference, struct nn_error *error)
 {
     if (inference->inputs[0]->datatype != NN_UINT8 &&
         op_need(inference, 0, "X", NN_FP32, error) != 0)
@@ -204,7 +204,7 @@ static int64_t max_index(const struct kernel_window *k, bool down_columns, int64
 DEFINE_MAX_PLANE(max_plane_real, nn_real, largest_real)
 DEFINE_MAX_PLANE(max_plane_uint8, uint8_t, largest_uint8)
 
-static void max_pool_forward(const struct op_call *call)
+static void MaxPool_forward(const struct op_call *call)
 {
     struct kernel_window k = pool_window(call);
     const struct pool_attributes *a = call->attributes;
@@ -230,12 +230,14 @@ static void max_pool_forward(const struct op_call *call)
 
 const struct op op_MaxPool = {
     .name = "MaxPool",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 2,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 2,
     .attributes_size = sizeof(struct pool_attributes),
     .attributes = max_pool_rows,
-    .infer = max_pool_infer,
-    .forward = max_pool_forward,
+    .infer = MaxPool_infer,
+    .forward = MaxPool_forward,
 };
 
 /* AveragePool -- the mean element under a window (ONNX AveragePool-11)
@@ -252,7 +254,7 @@ static const struct op_attribute average_pool_rows[] = {
     {.name = NULL},
 };
 
-static int average_pool_infer(struct op_inference *inference, struct nn_error *error)
+static int AveragePool_infer(struct op_inference *inference, struct nn_error *error)
 {
     return op_need(inference, 0, "X", NN_FP32, error) != 0 ? -1 : pool_infer(inference, error);
 }
@@ -279,7 +281,7 @@ static struct window average_window(const struct op_call *call)
     return w;
 }
 
-static void average_pool_forward(const struct op_call *call)
+static void AveragePool_forward(const struct op_call *call)
 {
     struct window w = average_window(call);
     const struct kernel_window *k = &w.k;
@@ -301,12 +303,14 @@ static void average_pool_forward(const struct op_call *call)
 
 const struct op op_AveragePool = {
     .name = "AveragePool",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes_size = sizeof(struct pool_attributes),
     .attributes = average_pool_rows,
-    .infer = average_pool_infer,
-    .forward = average_pool_forward,
+    .infer = AveragePool_infer,
+    .forward = AveragePool_forward,
 };
 
 /* GlobalAveragePool -- the mean of each plane (ONNX GlobalAveragePool-1)
@@ -315,7 +319,7 @@ const struct op op_AveragePool = {
  *
  * X [N, C, D...], P elements in a plane     Y [N, C, 1...]
  */
-static int global_average_pool_infer(struct op_inference *inference, struct nn_error *error)
+static int GlobalAveragePool_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0];
     struct op_value *y = &inference->outputs[0];
@@ -333,7 +337,7 @@ static int global_average_pool_infer(struct op_inference *inference, struct nn_e
     return 0;
 }
 
-static void global_average_pool_forward(const struct op_call *call)
+static void GlobalAveragePool_forward(const struct op_call *call)
 {
     const struct nn_shape *shape = &call->inputs[0]->shape;
     int64_t plane = shape_product(shape, 2, shape->rank);
@@ -345,10 +349,12 @@ static void global_average_pool_forward(const struct op_call *call)
 
 const struct op op_GlobalAveragePool = {
     .name = "GlobalAveragePool",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
-    .infer = global_average_pool_infer,
-    .forward = global_average_pool_forward,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .infer = GlobalAveragePool_infer,
+    .forward = GlobalAveragePool_forward,
 };
 
 /* ------------------------------------------------------------------------------------------ */

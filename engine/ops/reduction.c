@@ -85,7 +85,7 @@ static int reduce_infer(struct op_inference *inference, const int64_t *axes, int
     return 0;
 }
 
-static int reduce_sum_infer(struct op_inference *inference, struct nn_error *error)
+static int ReduceSum_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *axes = inference->n_inputs > 1 ? inference->inputs[1] : NULL;
     if (op_need(inference, 1, "axes", NN_INT64, error) != 0)
@@ -96,7 +96,7 @@ static int reduce_sum_infer(struct op_inference *inference, struct nn_error *err
                         axes ? axes->shape.dims[0] : 0, error);
 }
 
-static int reduce_mean_infer(struct op_inference *inference, struct nn_error *error)
+static int ReduceMean_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct reduce_attributes *a = inference->attributes;
     return reduce_infer(inference, a->axes.values, a->axes.n, error);
@@ -207,12 +207,12 @@ static void reduce(const struct op_call *call, struct reduction r)
         reduce_int64(r, x->data, y->data);
 }
 
-static void reduce_sum_forward(const struct op_call *call)
+static void ReduceSum_forward(const struct op_call *call)
 {
     reduce(call, reduction_of(call, true));
 }
 
-static void reduce_mean_forward(const struct op_call *call)
+static void ReduceMean_forward(const struct op_call *call)
 {
     const struct nn_tensor *y = call->outputs[0];
     int64_t n = shape_elements(&y->shape), count = reduction_count(call);
@@ -228,22 +228,26 @@ static void reduce_mean_forward(const struct op_call *call)
 
 const struct op op_ReduceSum = {
     .name = "ReduceSum",
-    .min_inputs = 1, .max_inputs = 2,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes_size = sizeof(struct reduce_attributes),
     .attributes = reduce_sum_rows,
-    .infer = reduce_sum_infer,
-    .forward = reduce_sum_forward,
+    .infer = ReduceSum_infer,
+    .forward = ReduceSum_forward,
 };
 
 const struct op op_ReduceMean = {
     .name = "ReduceMean",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes_size = sizeof(struct reduce_attributes),
     .attributes = reduce_mean_rows,
-    .infer = reduce_mean_infer,
-    .forward = reduce_mean_forward,
+    .infer = ReduceMean_infer,
+    .forward = ReduceMean_forward,
 };
 
 /* ------------------------------------------------------------------------------------------ */

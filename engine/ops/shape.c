@@ -48,7 +48,7 @@ static const struct op_attribute flatten_rows[] = {
     {.name = NULL},
 };
 
-static int flatten_infer(struct op_inference *inference, struct nn_error *error)
+static int Flatten_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct flatten_attributes *a = inference->attributes;
     const struct nn_shape *x = &inference->inputs[0]->shape;
@@ -62,12 +62,14 @@ static int flatten_infer(struct op_inference *inference, struct nn_error *error)
 
 const struct op op_Flatten = {
     .name = "Flatten",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .flags = OP_VIEW,
     .attributes_size = sizeof(struct flatten_attributes),
     .attributes = flatten_rows,
-    .infer = flatten_infer,
+    .infer = Flatten_infer,
     .forward = view_forward,
 };
 
@@ -120,7 +122,7 @@ static int reshape_resolve(const struct nn_shape *x, const struct nn_shape *want
     return 0;
 }
 
-static int reshape_infer(struct op_inference *inference, struct nn_error *error)
+static int Reshape_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct reshape_attributes *a = inference->attributes;
     const struct op_value *shape = inference->inputs[1];
@@ -141,17 +143,19 @@ static int reshape_infer(struct op_inference *inference, struct nn_error *error)
 
 const struct op op_Reshape = {
     .name = "Reshape",
-    .min_inputs = 2, .max_inputs = 2,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .flags = OP_VIEW,
     .attributes_size = sizeof(struct reshape_attributes),
     .attributes = reshape_rows,
-    .infer = reshape_infer,
+    .infer = Reshape_infer,
     .forward = view_forward,
 };
 
 /* Identity -- Y = X (ONNX Identity-16) */
-static int identity_infer(struct op_inference *inference, struct nn_error *error)
+static int Identity_infer(struct op_inference *inference, struct nn_error *error)
 {
     (void)error;
     op_infer_same(inference);
@@ -160,10 +164,12 @@ static int identity_infer(struct op_inference *inference, struct nn_error *error
 
 const struct op op_Identity = {
     .name = "Identity",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .flags = OP_VIEW,
-    .infer = identity_infer,
+    .infer = Identity_infer,
     .forward = view_forward,
 };
 
@@ -187,7 +193,7 @@ static int transpose_axis(const struct transpose_attributes *a, int rank, int i)
     return a->perm.n ? (int)a->perm.values[i] : rank - 1 - i;
 }
 
-static int transpose_infer(struct op_inference *inference, struct nn_error *error)
+static int Transpose_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct transpose_attributes *a = inference->attributes;
     const struct op_value *x = inference->inputs[0];
@@ -246,7 +252,7 @@ static bool transpose_next(struct transpose_walk *walk)
     return false;
 }
 
-static void transpose_forward(const struct op_call *call)
+static void Transpose_forward(const struct op_call *call)
 {
     const struct nn_tensor *x = call->inputs[0];
     size_t size = nn_datatype_size(x->datatype);
@@ -272,12 +278,14 @@ static void transpose_forward(const struct op_call *call)
 
 const struct op op_Transpose = {
     .name = "Transpose",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes_size = sizeof(struct transpose_attributes),
     .attributes = transpose_rows,
-    .infer = transpose_infer,
-    .forward = transpose_forward,
+    .infer = Transpose_infer,
+    .forward = Transpose_forward,
 };
 
 /* Concat -- one after the other along an axis (ONNX Concat-13)
@@ -305,7 +313,7 @@ static int concat_batch(const struct op_inference *inference, int axis)
     return batch == axis ? BATCH_LOST : batch;
 }
 
-static int concat_infer(struct op_inference *inference, struct nn_error *error)
+static int Concat_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct concat_attributes *a = inference->attributes;
     const struct op_value *first = inference->inputs[0];
@@ -349,7 +357,7 @@ static int concat_axis(const struct op_call *call)
     return axis;
 }
 
-static void concat_forward(const struct op_call *call)
+static void Concat_forward(const struct op_call *call)
 {
     const struct nn_tensor *y = call->outputs[0];
     int axis = concat_axis(call);
@@ -367,13 +375,15 @@ static void concat_forward(const struct op_call *call)
 
 const struct op op_Concat = {
     .name = "Concat",
-    .min_inputs = 1, .max_inputs = 1,
-    .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .flags = OP_VARIADIC,
     .attributes_size = sizeof(struct concat_attributes),
     .attributes = concat_rows,
-    .infer = concat_infer,
-    .forward = concat_forward,
+    .infer = Concat_infer,
+    .forward = Concat_forward,
 };
 
 /* ------------------------------------------------------------------------------------------ */
