@@ -49,7 +49,7 @@ struct http_request {
     void *owner;                /* of the daemon */
     const struct route *route;  /* NULL: none has this path */
     char model[65];             /* that the path names, or "" */
-    char version[24], label[65];        /* the same */
+    char version[65], label[65];        /* the same */
     bool admitted;              /* counts as a prediction in work */
     void *state;                /* what a codec remembers; freed with the request */
 

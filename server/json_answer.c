@@ -136,6 +136,12 @@ int json_write_elements(struct buffer *out, const struct nn_tensor *tensor, int6
     return add_list(out, &b, first, n);
 }
 
+int json_write_element(struct buffer *out, const struct nn_tensor *tensor, int64_t i)
+{
+    struct block b = {.datatype = tensor->datatype, .data = tensor->data};
+    return add_element(out, &b, i, false);
+}
+
 /* Whether output k has a row for each of the n of the request. Where a model is not batched, its
  * first dimension may follow the request in some other way: twice as many rows, or half. */
 static bool has_rows(const struct nn_model *model, int k, const struct nn_tensor *output,
@@ -177,22 +183,39 @@ static int write_row(struct buffer *out, const struct nn_model *model,
     return 0;
 }
 
-/* A model that does not answer row by row. */
-static int write_whole(struct buffer *out, const struct nn_model *model,
-                       const struct nn_tensor *outputs, struct nn_error *error)
+/* Rows [first, first + n) of output k, or all of it when it has no rows. */
+static struct block rows_of(const struct nn_model *model, int k, const struct nn_tensor *tensor,
+                            int64_t first, int64_t n, int64_t dims[NN_MAX_RANK])
 {
-    int n = nn_model_n_outputs(model);
-    if (n > 1)
+    struct block b = whole(tensor);
+    memcpy(dims, b.dims, sizeof tensor->shape.dims);
+    if (has_rows(model, k, tensor, n)) {
+        struct block row = row_of(tensor, first);
+        dims[0] = n;
+        b.data = row.data;
+        b.elements = n * row.elements;
+    }
+    b.dims = dims;
+    return b;
+}
+
+int json_write_columns(struct buffer *out, const struct nn_model *model,
+                       const struct nn_tensor *outputs, int64_t first, int64_t n,
+                       struct nn_error *error)
+{
+    int n_outputs = nn_model_n_outputs(model);
+    if (n_outputs > 1)
         buffer_add(out, "{", 1);
-    for (int k = 0; k < n; k++) {
+    for (int k = 0; k < n_outputs; k++) {
         const struct nn_port *port = nn_model_output(model, k);
-        if (n > 1)
+        int64_t dims[NN_MAX_RANK];
+        struct block b = rows_of(model, k, &outputs[k], first, n, dims);
+        if (n_outputs > 1)
             write_name(out, k, port);
-        struct block b = whole(&outputs[k]);
         if (add_block(out, &b) != 0)
             return nn_fail(error, "output \"%s\" is not finite", port->name);
     }
-    if (n > 1)
+    if (n_outputs > 1)
         buffer_add(out, "}", 1);
     return 0;
 }
@@ -203,7 +226,7 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
 {
     for (int k = 0; k < nn_model_n_outputs(model); k++)
         if (!has_rows(model, k, &outputs[k], n))
-            return write_whole(out, model, outputs, error);
+            return json_write_columns(out, model, outputs, first, n, error);
 
     buffer_add(out, "[", 1);
     for (int64_t i = 0; i < n; i++) {

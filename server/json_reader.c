@@ -14,6 +14,7 @@ void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const cha
                               .rows = rows,
                               .error = error,
                               .max_rows = max_rows,
+                              .form = "inputs",
                               .row = -1};
     rows->n = 0;
     rows->owned = false;
@@ -38,7 +39,7 @@ static void print_place(const struct json_reader *r, char *out, size_t size)
 {
     size_t n = 0;
     const char *name = r->column ? r->column->port->name : NULL;
-    n += (size_t)snprintf(out, size, "%s", r->by_column ? "inputs" : "instances");
+    n += (size_t)snprintf(out, size, "%s", r->form);
     if (r->by_column && name && n < size)
         n += (size_t)snprintf(out + n, size - n, ".%s", name);
     if (r->row >= 0 && n < size)
@@ -278,7 +279,7 @@ int json_reader_row(struct json_reader *r, struct json_column *c)
         return -1;
 
     int result;
-    if (c->rank == 0 && json_scan_peek(&r->scan) != '[')
+    if ((c->rank == 0 || (r->loose && c->elements == 1)) && json_scan_peek(&r->scan) != '[')
         result = read_element(r, out);
     else if (json_reader_open(r) != 0)
         return -1;

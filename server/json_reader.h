@@ -11,7 +11,13 @@
 enum { JSON_BAD_REQUEST = 400, JSON_NO_MEMORY = 500 };
 
 /* What is wrong with a value that is JSON, for protocols that have a word for it. */
-enum json_complaint { JSON_OTHER, JSON_TOO_FEW, JSON_TOO_MANY, JSON_WRONG_TYPE };
+enum json_complaint {
+    JSON_OTHER,
+    JSON_TOO_FEW,
+    JSON_TOO_MANY,
+    JSON_WRONG_TYPE,
+    JSON_WRONG_INPUTS,          /* one is missing or unknown */
+};
 
 /* An input, as rows of it are read. */
 struct json_column {
@@ -34,8 +40,13 @@ struct json_reader {
     int n_columns;
     struct json_column columns[TENSOR_MAX_PORTS];
 
+    /* What TensorFlow Serving allows besides: an only input's rows without its name in
+     * "inputs", or with it in "instances"; a row of one element without brackets. */
+    bool loose;
+
     /* Where we are, for messages. */
-    bool by_column;             /* inputs.<name>[row] instead of instances[row] */
+    const char *form;           /* the field that rows are read from */
+    bool by_column;             /* <form>.<name>[row] instead of <form>[row] */
     int64_t row;                /* -1: not in a row yet */
     const struct json_column *column;   /* NULL: not in one yet */
     int depth;                  /* of index, inside the row */
@@ -57,6 +68,11 @@ int json_reader_fail_syntax(struct json_reader *r, const char *expected);
 
 /* "a string": the kind of value that comes next, by its first character. */
 const char *json_reader_next(struct json_reader *r);
+
+/* The two forms of rows, which have to come next: a list of instances, or a list for each
+ * input. Sets rows->n. `form` is the field's name. */
+int json_reader_instances(struct json_reader *r, const char *form);
+int json_reader_inputs(struct json_reader *r, const char *form);
 
 /* Moves behind the '[' that has to come next. */
 int json_reader_open(struct json_reader *r);

@@ -33,10 +33,12 @@ typedef int read_function(struct json_reader *r, struct json_column *c);
 static int read_named(struct json_reader *r, read_function *read)
 {
     bool seen[TENSOR_MAX_PORTS] = {false};
-    if (!json_scan_take(&r->scan, '{'))
+    if (!json_scan_take(&r->scan, '{')) {
+        r->complaint = JSON_WRONG_TYPE;
         return json_reader_fail(r, JSON_BAD_REQUEST,
                                 "expected an object of inputs by name, got %s",
                                 json_reader_next(r));
+    }
     bool more = !json_scan_take(&r->scan, '}');
     while (more) {
         struct json_text name;
@@ -47,6 +49,7 @@ static int read_named(struct json_reader *r, read_function *read)
         struct json_column *c = find_column(r, &name);
         if (!c || seen[c - r->columns]) {
             r->scan.p = at;
+            r->complaint = c ? JSON_OTHER : JSON_WRONG_INPUTS;
             return json_reader_fail(r, JSON_BAD_REQUEST,
                                     c ? "the input \"%.*s\" is there twice"
                                       : "the model has no input \"%.*s\"",
@@ -64,17 +67,19 @@ static int read_named(struct json_reader *r, read_function *read)
             return json_reader_fail_syntax(r, "',' or '}'");
     }
     for (int i = 0; i < r->n_columns; i++)
-        if (!seen[i])
+        if (!seen[i]) {
+            r->complaint = JSON_WRONG_INPUTS;
             return json_reader_fail(r, JSON_BAD_REQUEST, "the input \"%s\" is missing",
                                     r->columns[i].port->name);
+        }
     return 0;
 }
 
 static int read_instance(struct json_reader *r, struct json_column *unused)
 {
     (void)unused;
-    int result =
-        r->n_columns == 1 ? json_reader_row(r, &r->columns[0]) : read_named(r, json_reader_row);
+    bool named = r->n_columns > 1 || (r->loose && json_scan_peek(&r->scan) == '{');
+    int result = named ? read_named(r, json_reader_row) : json_reader_row(r, &r->columns[0]);
     r->column = NULL;
     r->depth = 0;
     return result;
@@ -129,6 +134,22 @@ static int check_rows(struct json_reader *r)
     return 0;
 }
 
+int json_reader_instances(struct json_reader *r, const char *form)
+{
+    r->form = form;
+    r->by_column = false;
+    return read_array(r, read_instance, NULL) == 0 ? check_rows(r) : -1;
+}
+
+int json_reader_inputs(struct json_reader *r, const char *form)
+{
+    r->form = form;
+    r->by_column = true;
+    bool only = r->loose && r->n_columns == 1 && json_scan_peek(&r->scan) != '{';
+    int result = only ? read_column(r, &r->columns[0]) : read_named(r, read_column);
+    return result == 0 ? check_rows(r) : -1;
+}
+
 /* the body */
 
 /* A failure of the body itself, at byte `at` of it. */
@@ -167,9 +188,7 @@ static int read_field(struct json_reader *r, const char **form)
     *form = field;
     if (!json_scan_take(&r->scan, ':'))
         return json_reader_fail_syntax(r, "':'");
-    r->by_column = field == INPUTS;
-    int result = r->by_column ? read_named(r, read_column) : read_array(r, read_instance, NULL);
-    return result == 0 ? check_rows(r) : -1;
+    return (field == INPUTS ? json_reader_inputs : json_reader_instances)(r, field);
 }
 
 static int read_body(struct json_reader *r)

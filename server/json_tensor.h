@@ -35,9 +35,18 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
                            const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error);
 
+/* The same by column: an array, or an object of arrays by name when there are several outputs.
+ * -1: an element is not finite. */
+int json_write_columns(struct buffer *out, const struct nn_model *model,
+                       const struct nn_tensor *outputs, int64_t first, int64_t n,
+                       struct nn_error *error);
+
 /* Writes n elements from number `first` on as one flat array. -1: one is not finite. */
 int json_write_elements(struct buffer *out, const struct nn_tensor *tensor, int64_t first,
                         int64_t n);
+
+/* One element. -1: it is not finite. */
+int json_write_element(struct buffer *out, const struct nn_tensor *tensor, int64_t i);
 
 /* {"name": ..., "datatype": "FP32", "shape": [-1, 4]} */
 void json_write_port(struct buffer *out, const struct nn_port *port);

@@ -662,6 +662,41 @@ static void predictions_are_nested_like_their_outputs(void **state)
     }
 }
 
+static void columns_are_rows_of_each_output(void **state)
+{
+    (void)state;
+    float reals[12] = {0.5f, 1, -2, 3e-10f, 1e20f, 6, 7, 8, 9, 10, 11, 12};
+    int64_t longs[3] = {INT64_MIN, 0, 7};
+    struct nn_tensor image = {NN_FP32, {4, {2, 1, 2, 3}}, reals};
+    struct nn_tensor pair[2] = {{NN_FP32, {2, {3, 2}}, reals}, {NN_INT64, {1, {3}}, longs}};
+    struct nn_tensor fixed = {NN_FP32, {2, {2, 2}}, reals};
+    const struct {
+        int model;
+        const struct nn_tensor *outputs;
+        int64_t first, n;
+        const char *text;
+    } cases[] = {
+        {IMAGE, &image, 1, 1, "[[[[7.0,8.0,9.0],[10.0,11.0,12.0]]]]"},
+        {PAIR, pair, 1, 2, "{\"c\":[[-2.0,3e-10],[1e20,6.0]],\"d\":[0,7]}"},
+        {FIXED, &fixed, 0, 1, "[[0.5,1.0],[-2.0,3e-10]]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buffer out = {0};
+        assert_int_equal(json_write_columns(&out, models[cases[i].model], cases[i].outputs,
+                                            cases[i].first, cases[i].n, NULL),
+                         0);
+        buffer_add(&out, "", 1);
+        assert_string_equal(out.data, cases[i].text);
+        buffer_release(&out);
+    }
+    reals[5] = NAN;
+    struct buffer out = {0};
+    struct nn_error error = {0};
+    assert_int_equal(json_write_columns(&out, models[PAIR], pair, 2, 1, &error), -1);
+    assert_string_equal(error.text, "output \"c\" is not finite");
+    buffer_release(&out);
+}
+
 static void an_element_that_is_not_finite_is_an_error(void **state)
 {
     (void)state;
@@ -746,6 +781,7 @@ int main(void)
         cmocka_unit_test(the_json_test_suite_gets_the_verdict_of_jansson),
         cmocka_unit_test(mutated_bodies_get_the_verdict_of_jansson),
         cmocka_unit_test(predictions_are_nested_like_their_outputs),
+        cmocka_unit_test(columns_are_rows_of_each_output),
         cmocka_unit_test(an_element_that_is_not_finite_is_an_error),
         cmocka_unit_test(labels_name_the_largest_element),
         cmocka_unit_test(strings_are_written_as_json),

@@ -2,6 +2,7 @@
 
 #include "server/api/open_inference.h"
 #include "server/api/path.h"
+#include "server/api/tensorflow_serving.h"
 #include "server/clock.h"
 #include "server/log.h"
 #include <stdlib.h>
@@ -37,6 +38,18 @@ const struct route api_routes[] = {
      .index = 20},
     {"/v2/repository/models/{m}/unload", HTTP_POST, v2_unload, .admin = true, .foreign = true,
      .index = 21},
+
+    {"/v1/models/{m}[/versions/{v}][/labels/{l}]:predict", HTTP_POST, tfs_predict,
+     .predicts = true, .foreign = true, .index = 22},
+    {"/v1/models/{m}[/versions/{v}][/labels/{l}]:classify", HTTP_POST, tfs_classify,
+     .predicts = true, .foreign = true, .index = 23},
+    {"/v1/models/{m}[/versions/{v}][/labels/{l}]:regress", HTTP_POST, tfs_regress,
+     .predicts = true, .foreign = true, .index = 24},
+    {"/v1/models/{m}[/versions/{v}][/labels/{l}]", HTTP_GET, tfs_status, .foreign = true,
+     .index = 25},
+    {"/v1/models/{m}[/versions/{v}][/labels/{l}]/metadata", HTTP_GET, tfs_metadata,
+     .foreign = true, .index = 26},
+    {"/v1/models", HTTP_GET, tfs_no_model, .foreign = true, .index = 27},
 };
 
 const int api_n_routes = sizeof api_routes / sizeof api_routes[0];
@@ -61,8 +74,16 @@ static bool is_acceptable(const char *content_type)
     return false;
 }
 
+static const char *method_name(enum http_method method)
+{
+    static const char *const methods[] = {"GET", "HEAD", "POST", "other"};
+    return methods[method];
+}
+
 static int refuse_path(struct http_request *r)
 {
+    if (tfs_is_path(r->path))
+        return tfs_malformed(r, method_name(r->method));
     if (strncmp(r->path, "/v2/", 4) == 0)
         return http_error(r, 404, "Not Found");
     return http_error(r, 404, "there is nothing at this path");
@@ -70,6 +91,8 @@ static int refuse_path(struct http_request *r)
 
 static int refuse_method(struct http_request *r)
 {
+    if (tfs_is_path(r->path))
+        return tfs_malformed(r, method_name(r->method));
     r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
     if (r->route->foreign)
         return http_error(r, 405, "Method Not Allowed");
@@ -106,8 +129,7 @@ int api_answer(struct http_request *r)
 
 static void log_access(const struct http_request *r, bool sent, int64_t duration)
 {
-    static const char *const methods[] = {"GET", "HEAD", "POST", "other"};
-    log_event(LOG_INFO, "request", LOG_TEXT("id", r->id), LOG_TEXT("method", methods[r->method]),
+    log_event(LOG_INFO, "request", LOG_TEXT("id", r->id), LOG_TEXT("method", method_name(r->method)),
               LOG_TEXT("path", r->path), LOG_INTEGER("status", r->status),
               LOG_TEXT("end", sent ? "sent" : "lost"),
               LOG_INTEGER("received", (int64_t)r->received),
