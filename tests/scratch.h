@@ -13,7 +13,8 @@ int scratch_teardown(void **state);
 /* "<folder>/<name>". Valid until the eighth call after this one. */
 const char *scratch_path(const char *name);
 
-/* Write or read a whole file there; what is read is to be given back with free(). */
+/* Write or read a whole file there; what is read ends with a NUL behind its `size` bytes, and
+ * is to be given back with free(). */
 void scratch_write(const char *name, const void *data, size_t size);
 void *scratch_read(const char *name, size_t *size);
 

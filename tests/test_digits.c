@@ -17,7 +17,7 @@ static double train(struct recipe *recipe)
     struct nn_error error = {0};
     struct dataset data, validation, test;
     struct fit_result result;
-    double loss, accuracy;
+    double loss, accuracy = 0;
     const struct dataset_request request = {.data = recipe->data,
                                             .directory = ".",
                                             .n_inputs = recipe->n_inputs,

@@ -61,11 +61,7 @@ static int finish(pid_t child)
 static char *text_of(const char *name)
 {
     size_t size;
-    char *data = scratch_read(name, &size);
-    char *text = strndup(data, size);
-    free(data);
-    assert_non_null(text);
-    return text;
+    return scratch_read(name, &size);
 }
 
 static void assert_says(const char *file, const char *expected)
