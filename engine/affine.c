@@ -58,8 +58,8 @@ static int64_t constant_channels(const struct nn_shape *constant, const struct n
     if (n == 1)
         return 1;
     int channel = constant->rank - x->rank + 1;
-    return channel >= 0 && channel < constant->rank && constant->dims[channel] == n
-                   && x->dims[1] == n ? n : 0;
+    return channel >= 0 && channel < constant->rank && constant->dims[channel] == n &&
+                   x->dims[1] == n ? n : 0;
 }
 
 static void set_arithmetic(struct affine *a, const char *op, bool constant_first,
@@ -77,8 +77,8 @@ static void set_arithmetic(struct affine *a, const char *op, bool constant_first
 static int read_arithmetic(struct passes *p, const struct graph_node *n, struct affine *a,
                            int *data)
 {
-    if (!passes_is(n, "Mul") && !passes_is(n, "Div") && !passes_is(n, "Add")
-        && !passes_is(n, "Sub"))
+    if (!passes_is(n, "Mul") && !passes_is(n, "Div") && !passes_is(n, "Add") &&
+        !passes_is(n, "Sub"))
         return 0;
     int left = passes_input(p, n, 0), right = passes_input(p, n, 1);
     bool constant_first = passes_constant(p, left) != NULL;
@@ -102,8 +102,8 @@ static int read_arithmetic(struct passes *p, const struct graph_node *n, struct 
 static int read_normalization(struct passes *p, const struct graph_node *n, struct affine *a,
                               int *data)
 {
-    if (!passes_is(n, "BatchNormalization") || n->n_inputs != 5
-        || passes_attribute(n, "training_mode") == 1)
+    if (!passes_is(n, "BatchNormalization") || n->n_inputs != 5 ||
+        passes_attribute(n, "training_mode") == 1)
         return 0;
     for (int i = 1; i < n->n_outputs; i++)
         if (n->outputs[i] != GRAPH_NONE && p->uses[n->outputs[i]] > 0)
@@ -114,8 +114,8 @@ static int read_normalization(struct passes *p, const struct graph_node *n, stru
     for (int i = 1; i < 5; i++) {
         int value = passes_input(p, n, i);
         of[i] = passes_constant(p, value);
-        if (!of[i] || x->rank < 2
-            || shape_elements(&p->g->values[value].type.shape) != x->dims[1])
+        if (!of[i] || x->rank < 2 ||
+            shape_elements(&p->g->values[value].type.shape) != x->dims[1])
             return 0;
     }
     if (affine_allocate(a, x->dims[1]) != 0)
@@ -151,8 +151,8 @@ static bool read_bias(struct passes *p, struct linear *l)
     const struct nn_shape *shape = &p->g->values[value].type.shape;
     l->bias = passes_constant(p, value);
     l->n_bias = shape_elements(shape);
-    bool by_output = l->n_bias == l->outputs && shape->rank > 0
-                     && shape->dims[shape->rank - 1] == l->outputs;
+    bool by_output = l->n_bias == l->outputs && shape->rank > 0 &&
+                     shape->dims[shape->rank - 1] == l->outputs;
     return l->bias && (l->n_bias == 1 || by_output);
 }
 
@@ -208,8 +208,8 @@ static int write_constant(struct passes *p, const struct linear *l, int input,
                           const struct nn_shape *shape, const nn_real *elements)
 {
     int old = passes_input(p, l->node, input);
-    if (old != GRAPH_NONE && p->is_ours[old] && p->uses[old] == 1
-        && shape_equal(&p->g->values[old].type.shape, shape)) {
+    if (old != GRAPH_NONE && p->is_ours[old] && p->uses[old] == 1 &&
+        shape_equal(&p->g->values[old].type.shape, shape)) {
         memcpy((void *)(uintptr_t)p->g->values[old].type.constant, elements,
                (size_t)tensor_bytes(NN_FP32, shape));
         return 0;
@@ -297,8 +297,8 @@ static int fold(struct passes *p, const struct linear *l, const struct affine *a
     if (!all_finite(weights, n) || !all_finite(bias, l->outputs))
         goto done;
     struct nn_shape shape = p->g->values[passes_input(p, l->node, 1)].type.shape;
-    if ((!all_are(a->scale, a->n, 1) && write_constant(p, l, 1, &shape, weights) != 0)
-        || set_bias(p, l, bias) != 0)
+    if ((!all_are(a->scale, a->n, 1) && write_constant(p, l, 1, &shape, weights) != 0) ||
+        set_bias(p, l, bias) != 0)
         status = -1;
     else
         status = 1;

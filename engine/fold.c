@@ -45,9 +45,9 @@ static bool worth_folding(struct passes *p, const struct graph_node *n)
     for (int i = 0; i < n->n_outputs; i++)
         if (n->outputs[i] != GRAPH_NONE)
             out += value_bytes(p->g, n->outputs[i]);
-    return n_present > 0 && out <= FOLD_MAX_BYTES
-           && out <= FOLD_MAX_GROWTH * in + FOLD_FREE_BYTES
-           && n->scratch <= FOLD_MAX_BYTES && n->flops + (double)out <= p->budget;
+    return n_present > 0 && out <= FOLD_MAX_BYTES &&
+           out <= FOLD_MAX_GROWTH * in + FOLD_FREE_BYTES &&
+           n->scratch <= FOLD_MAX_BYTES && n->flops + (double)out <= p->budget;
 }
 
 int fold_constants(struct passes *p, struct graph_node *n)

@@ -111,8 +111,8 @@ static struct name_slot *find_slot(const struct graph *g, const char *name, uint
     size_t mask = g->memory->n_slots - 1;
     for (size_t i = hash & mask;; i = (i + 1) & mask) {
         struct name_slot *slot = &g->memory->slots[i];
-        if (slot->value < 0
-            || (slot->hash == hash && strcmp(g->values[slot->value].name, name) == 0))
+        if (slot->value < 0 ||
+            (slot->hash == hash && strcmp(g->values[slot->value].name, name) == 0))
             return slot;
     }
 }
@@ -206,9 +206,9 @@ int graph_add_input(struct graph *g, const char *name, enum nn_datatype datatype
                        shape_print(shape, &text));
 
     char *copy = NULL;
-    if (reserve_values(g, 1) != 0
-        || grow(&g->inputs, g->n_inputs + 1, &g->memory->max_inputs, sizeof *g->inputs) != 0
-        || !(copy = keep(g, strdup(name))))
+    if (reserve_values(g, 1) != 0 ||
+        grow(&g->inputs, g->n_inputs + 1, &g->memory->max_inputs, sizeof *g->inputs) != 0 ||
+        !(copy = keep(g, strdup(name))))
         return no_memory(error);
     int value = append_value(g, copy, -1);
     g->values[value].declared = *shape;
@@ -321,15 +321,15 @@ int graph_add_node_outputs(struct graph *g, const struct op *op, const void *att
 {
     if (g->n_nodes >= GRAPH_MAX_NODES)
         return nn_fail(error, "more than %d nodes", (int)GRAPH_MAX_NODES);
-    if (check_inputs(g, op, n_inputs, inputs, error) != 0
-        || check_outputs(g, op, n_outputs, outputs, error) != 0)
+    if (check_inputs(g, op, n_inputs, inputs, error) != 0 ||
+        check_outputs(g, op, n_outputs, outputs, error) != 0)
         return nn_fail_in(error, "%s (%s)",
                           n_outputs < 1 || left_out(outputs[0]) ? "node" : outputs[0],
                           op->name);
 
     struct graph_node node = {.op = op, .n_inputs = n_inputs, .n_outputs = n_outputs};
-    if (reserve_values(g, n_outputs) != 0
-        || grow(&g->nodes, g->n_nodes + 1, &g->memory->max_nodes, sizeof *g->nodes) != 0)
+    if (reserve_values(g, n_outputs) != 0 ||
+        grow(&g->nodes, g->n_nodes + 1, &g->memory->max_nodes, sizeof *g->nodes) != 0)
         return no_memory(error);
     node.inputs = keep(g, calloc((size_t)n_inputs + 1, sizeof *node.inputs));
     node.outputs = keep(g, calloc((size_t)n_outputs + 1, sizeof *node.outputs));

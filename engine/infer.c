@@ -21,8 +21,8 @@ static int check_output(struct op_value *out, int output, int64_t batch, bool an
         out->batch = BATCH_LOST;
     else if (!any_batch)
         out->batch = BATCH_NONE;
-    else if (out->batch < 0 || out->batch >= out->shape.rank
-             || out->shape.dims[out->batch] != batch)
+    else if (out->batch < 0 || out->batch >= out->shape.rank ||
+             out->shape.dims[out->batch] != batch)
         out->batch = BATCH_LOST;
     return 0;
 }

@@ -217,10 +217,10 @@ struct nn_model *model_from_bundle(struct bundle *bundle, struct nn_error *error
     model->n_parameters = count_parameters(model->graph);
 
     double flops;
-    if (make_ports(model, error) == 0 && check_cost(model->graph, &flops, error) == 0
-        && graph_optimize(model->graph, error) == 0
-        && graph_infer(model->graph, 1, error) == 0
-        && replay_golden(model, flops, error) == 0)
+    if (make_ports(model, error) == 0 && check_cost(model->graph, &flops, error) == 0 &&
+        graph_optimize(model->graph, error) == 0 &&
+        graph_infer(model->graph, 1, error) == 0 &&
+        replay_golden(model, flops, error) == 0)
         return model;
     nn_model_close(model);
     return NULL;

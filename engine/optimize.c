@@ -31,8 +31,8 @@ int passes_input(struct passes *p, const struct graph_node *n, int i)
 struct graph_node *passes_only_producer(struct passes *p, int value)
 {
     int producer = value == GRAPH_NONE ? -1 : p->g->values[value].producer;
-    if (producer < 0 || p->uses[value] != 1 || p->g->nodes[producer].outputs[0] != value
-        || p->g->nodes[producer].epilogue.activation != ACTIVATION_NONE)
+    if (producer < 0 || p->uses[value] != 1 || p->g->nodes[producer].outputs[0] != value ||
+        p->g->nodes[producer].epilogue.activation != ACTIVATION_NONE)
         return NULL;
     return &p->g->nodes[producer];
 }
@@ -203,8 +203,8 @@ static int turn_into_gemm(struct passes *p, struct graph_node *n)
     if (!passes_is(n, "MatMul"))
         return 0;
     int a = passes_input(p, n, 0), b = passes_input(p, n, 1);
-    if (p->g->values[a].type.shape.rank != 2 || p->g->values[b].type.shape.rank != 2
-        || !passes_constant(p, b))
+    if (p->g->values[a].type.shape.rank != 2 || p->g->values[b].type.shape.rank != 2 ||
+        !passes_constant(p, b))
         return 0;
     const struct op *gemm = op_find("Gemm");
     void *attributes = graph_allocate(p->g, gemm->attributes_size);
@@ -243,8 +243,8 @@ static struct op_epilogue find_activation(struct passes *p, const struct graph_n
         e.activation = ACTIVATION_SIGMOID;
     } else if (passes_is(n, "Tanh")) {
         e.activation = ACTIVATION_TANH;
-    } else if (passes_is(n, "Clip") && clip_bound(p, n, 1, -INFINITY, &e.alpha)
-               && clip_bound(p, n, 2, INFINITY, &e.beta)) {
+    } else if (passes_is(n, "Clip") && clip_bound(p, n, 1, -INFINITY, &e.alpha) &&
+               clip_bound(p, n, 2, INFINITY, &e.beta)) {
         e.activation = ACTIVATION_CLIP;
     }
     return e;
@@ -254,10 +254,10 @@ static int fuse_activation(struct passes *p, struct graph_node *n)
 {
     struct op_epilogue epilogue = find_activation(p, n);
     struct graph_node *producer = passes_only_producer(p, passes_input(p, n, 0));
-    if (epilogue.activation == ACTIVATION_NONE || !producer
-        || !(producer->op->flags & OP_EPILOGUE)
-        || p->g->values[n->outputs[0]].type.datatype != NN_FP32
-        || !passes_bypass(p, n, 0))
+    if (epilogue.activation == ACTIVATION_NONE || !producer ||
+        !(producer->op->flags & OP_EPILOGUE) ||
+        p->g->values[n->outputs[0]].type.datatype != NN_FP32 ||
+        !passes_bypass(p, n, 0))
         return 0;
     producer->epilogue = epilogue;
     return 1;

@@ -67,8 +67,8 @@ static void find_last_uses(struct planner *p)
 static int shared_buffer(const struct planner *p, int node)
 {
     const struct graph_node *n = &p->g->nodes[node];
-    if (!(n->op->flags & (OP_VIEW | OP_IN_PLACE)) || n->n_inputs < 1
-        || n->inputs[0] == GRAPH_NONE || n->outputs[0] == GRAPH_NONE)
+    if (!(n->op->flags & (OP_VIEW | OP_IN_PLACE)) || n->n_inputs < 1 ||
+        n->inputs[0] == GRAPH_NONE || n->outputs[0] == GRAPH_NONE)
         return -1;
     int buffer = p->buffer_of[n->inputs[0]];
     if (buffer < 0 || value_size(p->g, n->inputs[0]) != value_size(p->g, n->outputs[0]))
@@ -76,8 +76,8 @@ static int shared_buffer(const struct planner *p, int node)
     if (n->op->flags & OP_VIEW)
         return buffer;
     int batch = p->g->values[n->inputs[0]].type.batch;
-    if (p->buffers[buffer].last > node || batch == BATCH_LOST
-        || batch != p->g->values[n->outputs[0]].type.batch)
+    if (p->buffers[buffer].last > node || batch == BATCH_LOST ||
+        batch != p->g->values[n->outputs[0]].type.batch)
         return -1;
     for (int i = 1; i < n->n_inputs; i++)
         if (n->inputs[i] != GRAPH_NONE && p->buffer_of[n->inputs[i]] == buffer)
@@ -182,8 +182,8 @@ int plan_make(struct plan *plan, const struct graph *g, struct nn_error *error)
         .scratch = calloc(n_nodes + 1, sizeof *plan->scratch),
     };
     int status = -1;
-    if (!p.buffers || !p.last_use || !p.buffer_of || !p.scratch_of || !plan->offsets
-        || !plan->scratch)
+    if (!p.buffers || !p.last_use || !p.buffer_of || !p.scratch_of || !plan->offsets ||
+        !plan->scratch)
         goto done;
 
     find_last_uses(&p);

@@ -36,8 +36,8 @@ static int quota_of(const char *folder, bool unified, int most)
     if (unified) {
         if (read_numbers(folder, "cpu.max", &quota, &period) != 2)
             return most;
-    } else if (read_numbers(folder, "cpu.cfs_quota_us", &quota, &unused) < 1
-               || read_numbers(folder, "cpu.cfs_period_us", &period, &unused) < 1) {
+    } else if (read_numbers(folder, "cpu.cfs_quota_us", &quota, &unused) < 1 ||
+               read_numbers(folder, "cpu.cfs_period_us", &period, &unused) < 1) {
         return most;
     }
     if (quota <= 0 || period <= 0)

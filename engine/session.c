@@ -77,8 +77,8 @@ static int copy_graph(struct nn_session *s)
 /* Whether the types differ in the size of the batch axis only. */
 static bool same_but_batch(const struct op_value *a, const struct op_value *b)
 {
-    if (a->datatype != b->datatype || a->batch != b->batch || a->batch == BATCH_LOST
-        || a->shape.rank != b->shape.rank)
+    if (a->datatype != b->datatype || a->batch != b->batch || a->batch == BATCH_LOST ||
+        a->shape.rank != b->shape.rank)
         return false;
     for (int i = 0; i < a->shape.rank; i++)
         if (i != a->batch && a->shape.dims[i] != b->shape.dims[i])
@@ -140,8 +140,8 @@ static int allocate_wide_inputs(struct nn_session *s)
         struct nn_shape shape = type->shape;
         shape.dims[0] = s->max_batch;
         int64_t bytes = tensor_bytes(type->datatype, &shape);
-        if (bytes < 0 || (size_t)bytes > SESSION_MAX_BYTES
-            || !(s->wide_inputs[i] = tensor_allocate((size_t)bytes)))
+        if (bytes < 0 || (size_t)bytes > SESSION_MAX_BYTES ||
+            !(s->wide_inputs[i] = tensor_allocate((size_t)bytes)))
             return -1;
     }
     return 0;
@@ -248,8 +248,8 @@ struct nn_session *nn_session_new(const struct nn_model *model, int64_t max_batc
     s->max_batch = max_batch;
     if (copy_graph(s) != 0)
         nn_fail(error, "out of memory");
-    else if (infer_types(s, error) == 0 && allocate_arena(s, error) == 0
-             && prepare_calls(s, error) == 0)
+    else if (infer_types(s, error) == 0 && allocate_arena(s, error) == 0 &&
+             prepare_calls(s, error) == 0)
         return s;
     nn_session_free(s);
     return NULL;

@@ -148,8 +148,8 @@ static bool has_rows(const struct nn_model *model, int k, const struct nn_tensor
                      int64_t n)
 {
     const struct nn_shape *shape = &nn_model_output(model, k)->shape;
-    return shape->rank > 0 && shape->dims[0] < 0
-           && (!nn_model_unbatched(model) || output->shape.dims[0] == n);
+    return shape->rank > 0 && shape->dims[0] < 0 &&
+           (!nn_model_unbatched(model) || output->shape.dims[0] == n);
 }
 
 /* The key of an output in an object by name. */

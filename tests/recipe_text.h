@@ -22,8 +22,8 @@ static inline struct recipe_text recipe_text_build(const char *text)
     for (char *c = copy; *c; c++)
         if (*c == '\'')
             *c = '"';
-    if (recipe_parse(&built.recipe, copy, &error) != 0
-        || !(built.network = network_new(&built.recipe, &error))) {
+    if (recipe_parse(&built.recipe, copy, &error) != 0 ||
+        !(built.network = network_new(&built.recipe, &error))) {
         fprintf(stderr, "%s\n%s\n", copy, error.text);
         exit(1);
     }

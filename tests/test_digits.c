@@ -26,14 +26,14 @@ static double train(struct recipe *recipe)
                                             .n_targets = 10};
     const struct fit_options options = {.n_threads = 2};
     struct network *network = network_new(recipe, &error);
-    if (!network || dataset_load(&data, &request, DATASET_TRAIN, &error) != 0
-        || dataset_load(&test, &request, DATASET_TEST, &error) != 0
-        || dataset_split(&data, recipe->validation_fraction, recipe->seed, &validation, &error) != 0
-        || network_fit_data(network, recipe, &data, &error) != 0)
+    if (!network || dataset_load(&data, &request, DATASET_TRAIN, &error) != 0 ||
+        dataset_load(&test, &request, DATASET_TEST, &error) != 0 ||
+        dataset_split(&data, recipe->validation_fraction, recipe->seed, &validation, &error) != 0 ||
+        network_fit_data(network, recipe, &data, &error) != 0)
         fail_msg("%s", error.text);
     network_initialize(network, recipe->seed);
-    if (fit(network, recipe, &data, &validation, &options, &result, &error) != 0
-        || evaluate(network, recipe, &test, 2, &loss, &accuracy, &error) != 0)
+    if (fit(network, recipe, &data, &validation, &options, &result, &error) != 0 ||
+        evaluate(network, recipe, &test, 2, &loss, &accuracy, &error) != 0)
         fail_msg("%s", error.text);
     fit_result_release(&result);
     dataset_release(&data);

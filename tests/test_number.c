@@ -91,8 +91,8 @@ static void a_number_ends_where_its_grammar_ends(void **state)
         enum number_verdict verdict;
         float value;
         size_t taken = read_float(cases[i].text, &verdict, &value);
-        if (verdict != NUMBER_OK || taken != cases[i].taken
-            || memcmp(&value, &cases[i].value, sizeof value) != 0)
+        if (verdict != NUMBER_OK || taken != cases[i].taken ||
+            memcmp(&value, &cases[i].value, sizeof value) != 0)
             fail_msg("%s: verdict %d, %zu bytes, %.9g", cases[i].text, (int)verdict, taken,
                      (double)value);
     }
@@ -120,8 +120,8 @@ static void assert_read_like_strtof(const char *text)
     enum number_verdict verdict;
     size_t taken = read_float(text, &verdict, &value);
     if (isinf(expected) ? verdict != NUMBER_RANGE
-                        : verdict != NUMBER_OK || taken != strlen(text)
-                              || memcmp(&value, &expected, sizeof value) != 0)
+                        : verdict != NUMBER_OK || taken != strlen(text) ||
+                              memcmp(&value, &expected, sizeof value) != 0)
         fail_msg("%s: verdict %d, %.9g; strtof() says %.9g", text, (int)verdict, (double)value,
                  (double)expected);
 }
@@ -308,8 +308,8 @@ static void integers_are_read_within_their_range(void **state)
         int64_t value = 0;
         enum number_verdict verdict =
             number_read_integer(&p, p + strlen(p), cases[i].min, cases[i].max, &value);
-        if (verdict != cases[i].verdict || value != cases[i].value
-            || p != cases[i].text + (verdict == NUMBER_OK ? strlen(cases[i].text) : 0))
+        if (verdict != cases[i].verdict || value != cases[i].value ||
+            p != cases[i].text + (verdict == NUMBER_OK ? strlen(cases[i].text) : 0))
             fail_msg("%s: verdict %d, %lld", cases[i].text, (int)verdict, (long long)value);
     }
 }

@@ -56,8 +56,8 @@ static void expect(const struct simulation *s, int value)
 static bool meets(const struct simulation *s, size_t offset, size_t bytes, int value)
 {
     size_t other = s->plan->offsets[value];
-    return other != PLAN_CONSTANT && offset < other + value_bytes(s->g, value)
-           && other < offset + bytes;
+    return other != PLAN_CONSTANT && offset < other + value_bytes(s->g, value) &&
+           other < offset + bytes;
 }
 
 static void simulate_node(struct simulation *s, int node)
@@ -71,18 +71,18 @@ static void simulate_node(struct simulation *s, int node)
             continue;
         int out = n->outputs[j];
         size_t offset = s->plan->offsets[out], bytes = value_bytes(s->g, out);
-        bool same = j == 0 && (n->op->flags & (OP_VIEW | OP_IN_PLACE))
-                    && n->inputs[0] != GRAPH_NONE && offset == s->plan->offsets[n->inputs[0]]
-                    && bytes == value_bytes(s->g, n->inputs[0]);
+        bool same = j == 0 && (n->op->flags & (OP_VIEW | OP_IN_PLACE)) &&
+                    n->inputs[0] != GRAPH_NONE && offset == s->plan->offsets[n->inputs[0]] &&
+                    bytes == value_bytes(s->g, n->inputs[0]);
         for (int i = 0; i < n->n_inputs; i++)
-            if (n->inputs[i] != GRAPH_NONE && !(same && i == 0)
-                && meets(s, offset, bytes, n->inputs[i]))
+            if (n->inputs[i] != GRAPH_NONE && !(same && i == 0) &&
+                meets(s, offset, bytes, n->inputs[i]))
                 fail_msg("%s is written over its input %d", n->name, i);
         if (n->scratch) {
             assert_false(meets(s, s->plan->scratch[node], n->scratch, out));
             for (int i = 0; i < n->n_inputs; i++)
-                assert_false(n->inputs[i] != GRAPH_NONE
-                             && meets(s, s->plan->scratch[node], n->scratch, n->inputs[i]));
+                assert_false(n->inputs[i] != GRAPH_NONE &&
+                             meets(s, s->plan->scratch[node], n->scratch, n->inputs[i]));
         }
         s->content[out] = same && (n->op->flags & OP_VIEW) ? s->content[n->inputs[0]] : out;
     }

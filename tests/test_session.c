@@ -286,8 +286,8 @@ static void *run_unbatched(void *argument)
     for (int64_t i = 0; i < ROUNDS && session; i++) {
         int64_t batch = 1 + i % 8;
         memset(nn_session_input(session, 0), 0, (size_t)batch * 3 * sizeof(nn_real));
-        t->failures += nn_session_run(session, batch, NULL) != 0
-                       || nn_session_output(session, 0)->shape.dims[0] != batch;
+        t->failures += nn_session_run(session, batch, NULL) != 0 ||
+                       nn_session_output(session, 0)->shape.dims[0] != batch;
     }
     t->failures += !session;
     nn_session_free(session);

@@ -61,8 +61,8 @@ static void elements_of_every_datatype_come_out_as_they_should(void **state)
         const struct op_case expected = {.op = "Identity", .inputs = {results[i].expected}};
         struct op_run run, same;
         struct nn_error error = {0};
-        if (op_run_open(&run, &row, 1, &error) != 0
-            || op_run_open(&same, &expected, 1, &error) != 0)
+        if (op_run_open(&run, &row, 1, &error) != 0 ||
+            op_run_open(&same, &expected, 1, &error) != 0)
             fail_msg("%s", error.text);
         op_run_forward(&run);
         const struct nn_tensor *y = &run.outputs[0], *z = &same.inputs[0];

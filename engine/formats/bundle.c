@@ -267,8 +267,8 @@ static int read_golden(struct bundle *bundle, struct nn_error *error)
 
     const struct graph *g = bundle->graph;
     if (find_golden(bundle, GOLDEN_INPUT, g->inputs, g->n_inputs, &bundle->golden_inputs,
-                    error) != 0
-        || find_golden(bundle, GOLDEN_OUTPUT, g->outputs, g->n_outputs,
+                    error) != 0 ||
+        find_golden(bundle, GOLDEN_OUTPUT, g->outputs, g->n_outputs,
                        &bundle->golden_outputs, error) != 0)
         return -1;
     return check_golden(bundle, error);
@@ -276,10 +276,10 @@ static int read_golden(struct bundle *bundle, struct nn_error *error)
 
 static int read_content(struct bundle *bundle, struct nn_error *error)
 {
-    if (check_metadata(&bundle->file, error) != 0
-        || check_provenance("recipe", bundle_metadata(bundle, "recipe"), error) != 0
-        || check_provenance("training", bundle_metadata(bundle, "training"), error) != 0
-        || read_labels(bundle, error) != 0)
+    if (check_metadata(&bundle->file, error) != 0 ||
+        check_provenance("recipe", bundle_metadata(bundle, "recipe"), error) != 0 ||
+        check_provenance("training", bundle_metadata(bundle, "training"), error) != 0 ||
+        read_labels(bundle, error) != 0)
         return -1;
 
     const char *text = bundle_metadata(bundle, "graph");
@@ -363,8 +363,8 @@ static int write_metadata(struct draft *draft, const struct bundle_content *cont
     add_metadata(draft, "graph", graph);
     add_metadata(draft, "recipe", content->recipe);
     add_metadata(draft, "training", content->training);
-    if (check_provenance("recipe", content->recipe, error) != 0
-        || check_provenance("training", content->training, error) != 0)
+    if (check_provenance("recipe", content->recipe, error) != 0 ||
+        check_provenance("training", content->training, error) != 0)
         return -1;
     return write_labels(draft, content, error);
 }

@@ -64,8 +64,8 @@ json_t *json_read_load(const char *text, size_t size, size_t flags, json_error_t
 {
     struct reading r = {.p = text, .end = text + size};
     json_t *value = NULL;
-    if (!__builtin_mul_overflow(size, 2, &r.size)
-        && !__builtin_add_overflow(r.size, PIECE_MEMORY, &r.size))
+    if (!__builtin_mul_overflow(size, 2, &r.size) &&
+        !__builtin_add_overflow(r.size, PIECE_MEMORY, &r.size))
         r.reserve = malloc(r.size);
     r.used = !r.reserve;
     if (r.reserve) {

@@ -322,8 +322,8 @@ static bool is_ready(int port)
     static const char text[] = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     char answer[512];
     int fd = connect_to(port);
-    bool ready = write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1
-                 && read(fd, answer, sizeof answer) > 12 && strncmp(answer + 9, "200", 3) == 0;
+    bool ready = write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1 &&
+                 read(fd, answer, sizeof answer) > 12 && strncmp(answer + 9, "200", 3) == 0;
     close(fd);
     return ready;
 }
