@@ -133,7 +133,7 @@ help:
 	@echo 'make arm64-test    cross-build for arm64, unit tests under qemu; needs root'
 	@echo 'make bench         measure beside a bare libmicrohttpd server'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
-	@echo 'make format        clang-format'
+	@echo 'make format        clang-format of the lines that differ from the last commit'
 	@echo 'make clean         remove build/'
 	@echo 'Variables: CC=clang  SANITIZE=address,undefined  CROSS=aarch64-linux-gnu  V=1  WERROR=1'
 
@@ -241,7 +241,7 @@ install: all
 
 .PHONY: format
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	git clang-format --force --extensions c,h HEAD
 
 .PHONY: clean
 clean:

@@ -28,7 +28,8 @@ static double train(struct recipe *recipe)
     struct network *network = network_new(recipe, &error);
     if (!network || dataset_load(&data, &request, DATASET_TRAIN, &error) != 0 ||
         dataset_load(&test, &request, DATASET_TEST, &error) != 0 ||
-        dataset_split(&data, recipe->validation_fraction, recipe->seed, &validation, &error) != 0 ||
+        dataset_split(&data, recipe->validation_fraction, recipe->seed, &validation, &error) !=
+            0 ||
         network_fit_data(network, recipe, &data, &error) != 0)
         fail_msg("%s", error.text);
     network_initialize(network, recipe->seed);

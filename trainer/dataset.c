@@ -98,9 +98,9 @@ static bool is_of(enum nn_datatype datatype, double value)
     case NN_FP32:
         return true;
     case NN_INT64:
-        return value > -0x1p63 && value < 0x1p63 && value == floor(value);
+        return value >= -0x1p63 && value < 0x1p63 && value == floor(value);
     case NN_INT32:
-        return value > -0x1p31 - 1 && value < 0x1p31 && value == floor(value);
+        return value >= -0x1p31 && value < 0x1p31 && value == floor(value);
     case NN_UINT8:
         return value >= 0 && value < 256 && value == floor(value);
     case NN_BOOL:

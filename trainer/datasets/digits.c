@@ -263,7 +263,9 @@ static int check_digits_request(const struct dataset_request *request, struct nn
 {
     struct shape_text text;
     if (request->n_inputs != 1 || format_row_elements(request, 0) != PIXELS)
-        return nn_fail(error, "data.format: digits are images of 28x28: they do not fit input \"%s\" %s%s",
+        return nn_fail(error,
+                       "data.format: digits are images of 28x28: they do not fit "
+                       "input \"%s\" %s%s",
                        request->inputs[0].name, shape_print(&request->inputs[0].shape, &text),
                        request->n_inputs > 1 ? " and more inputs" : "");
     if (request->target == TARGET_VALUES)

@@ -104,9 +104,9 @@ static int lower_convolution(struct layer_builder *builder, const char *type, in
     const struct nn_shape x = *builder_shape(builder, input);
     struct shape_text text;
     if (x.rank != n_axes + 2)
-        return builder_fail(builder, error, NULL,
-                            "%s needs an input [-1, channels, %s], got %s", type, n_axes == 1 ? "length" : "height, width",
-                            builder_print(builder, input, &text));
+        return builder_fail(
+            builder, error, NULL, "%s needs an input [-1, channels, %s], got %s", type,
+            n_axes == 1 ? "length" : "height, width", builder_print(builder, input, &text));
     int64_t channels = x.dims[1], filters = settings->filters, groups = settings->groups;
     if (channels % groups != 0 || filters % groups != 0)
         return builder_fail(builder, error, "groups", "%lld does not divide %lld channels and "
@@ -201,7 +201,8 @@ static int lower_pool(struct layer_builder *builder, const char *op,
     for (int i = 0; i < n_axes; i++)
         if (window.pads[i] >= window.kernel[i])
             return builder_fail(builder, error, "padding",
-                                "%lld is not smaller than the kernel %lld", (long long)window.pads[i], (long long)window.kernel[i]);
+                                "%lld is not smaller than the kernel %lld",
+                                (long long)window.pads[i], (long long)window.kernel[i]);
     struct node_attribute attributes[] = {
         INTS_ATTRIBUTE("kernel_shape", window.kernel, n_axes),
         INTS_ATTRIBUTE("strides", window.stride, n_axes),

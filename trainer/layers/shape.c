@@ -141,7 +141,8 @@ static int lower_concat(struct layer_builder *builder, const void *settings, int
     int axis = (int)(concat->axis < 0 ? concat->axis + x.rank : concat->axis);
     if (axis < 1 || axis >= x.rank)
         return builder_fail(builder, error, "axis",
-                            "expected 1 to %d (0 is the batch), got %lld", x.rank - 1, (long long)concat->axis);
+                            "expected 1 to %d (0 is the batch), got %lld", x.rank - 1,
+                            (long long)concat->axis);
     struct shape_text first, other;
     for (int i = 1; i < n_inputs; i++) {
         struct nn_shape y = *builder_shape(builder, inputs[i]);
