@@ -48,6 +48,7 @@ helper_sources  := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 test_sources    := $(wildcard tests/test_*.c)
 gradient_tests  := $(wildcard tests/gradients/test_*.c)
 bench_sources   := $(wildcard tests/bench/*.c)
+fuzz_helpers    := tests/fuzz/file.c tests/fuzz/identities.c
 fuzz_targets    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 objects   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -100,12 +101,12 @@ $(benches): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(test_archives)
 
 # A fuzz target runs with libFuzzer or, as a test, with its corpus.
 $(replays): $(BUILD)/tests/test_fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
-    $(call objects,tests/fuzz/file.c tests/fuzz/replay.c) $(test_archives)
+    $(call objects,$(fuzz_helpers) tests/fuzz/replay.c) $(test_archives)
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
 $(fuzzers): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
-    $(call objects,tests/fuzz/file.c) $(test_archives)
+    $(call objects,$(fuzz_helpers)) $(test_archives)
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
