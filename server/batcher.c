@@ -232,11 +232,13 @@ bool batcher_run(struct batcher *b)
     return finished;
 }
 
-int batcher_use(struct batcher *b, const struct table *table)
+struct batch *batcher_room(const struct table *table)
 {
-    struct batch *batches = calloc(table->n ? table->n : 1, sizeof *batches);
-    if (!batches)
-        return -1;
+    return calloc(table->n ? table->n : 1, sizeof(struct batch));
+}
+
+void batcher_use(struct batcher *b, const struct table *table, struct batch *batches)
+{
     for (size_t i = 0; b->table && i < b->table->n; i++)
         if (b->batches[i].jobs)
             flush(b, &b->batches[i]);
@@ -254,7 +256,6 @@ int batcher_use(struct batcher *b, const struct table *table)
     free(b->batches);
     b->batches = batches;
     b->table = table;
-    return 0;
 }
 
 /* requests that run by themselves */

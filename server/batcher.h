@@ -22,10 +22,14 @@ struct batcher_settings {
 struct batcher *batcher_new(const struct batcher_settings *settings);   /* NULL: no memory */
 void batcher_free(struct batcher *batcher);             /* nothing may be pending */
 
+/* Memory to serve from `table` with; NULL: there is none. To be given to batcher_use() or
+ * free(). */
+struct batch *batcher_room(const struct table *table);
+
 /* Computes what is pending with the models that it was meant for, then serves from `table`
- * (which the caller keeps alive until the next call). Sessions of models that both tables
- * hold are kept. -1: no memory; nothing has changed. */
-int batcher_use(struct batcher *batcher, const struct table *table);
+ * (which the caller keeps alive until the next call), in `room`. Sessions of models that both
+ * tables hold are kept. */
+void batcher_use(struct batcher *batcher, const struct table *table, struct batch *room);
 
 /* Reads the request's body, as the codec says, for a model of the table. HTTP_PENDING:
  * batcher_run() finishes it. Otherwise it was answered at once. */

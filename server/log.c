@@ -42,8 +42,19 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     }
     buffer_add_text(&line, "}\n");
 
+    /* Without memory the bare event has to do. */
+    char bare[256];
+    const char *text = line.data;
+    size_t size = line.size;
+    if (line.failed) {
+        text = bare;
+        size = (size_t)snprintf(bare, sizeof bare,
+                                "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.100s\","
+                                "\"incomplete\":\"out of memory\"}\n",
+                                time, log_level_names[level], event);
+    }
     /* What the reader of standard error does not take is lost: logging never stops the work. */
-    if (!line.failed && write(STDERR_FILENO, line.data, line.size) < 0)
+    if (write(STDERR_FILENO, text, size) < 0)
         (void)0;
     buffer_release(&line);
 }

@@ -39,6 +39,13 @@ void loop_give(struct loop *l, const struct accepted *accepted)
         close(accepted->socket);
 }
 
+int loop_prepare(struct loop *l, const struct table *table)
+{
+    free(l->room);              /* of a table that was not published after all */
+    l->room = batcher_room(table);
+    return l->room ? 0 : -1;
+}
+
 void loop_publish(struct loop *l, struct table *table)
 {
     pthread_mutex_lock(&l->lock);
@@ -66,16 +73,13 @@ void loop_stop(struct loop *l, int64_t close_by)
     wake(l);
 }
 
-/* A table for which there is no memory is not taken; the old one stays in use. */
 static void take_table(struct loop *l, struct table *table)
 {
-    if (batcher_use(l->batcher, table) == 0) {
-        struct table *old = l->table;
-        l->table = table;
-        table = old;
-    }
-    table_release(table);
+    batcher_use(l->batcher, table, l->room);
+    table_release(l->table);
+    l->table = table;
     pthread_mutex_lock(&l->lock);
+    l->room = NULL;
     l->table_waits = NULL;
     pthread_cond_signal(&l->taken);
     pthread_mutex_unlock(&l->lock);
@@ -212,6 +216,7 @@ uint64_t loop_release(struct loop *l)
     for (int i = 0; i < l->n_accepted; i++)
         close(l->accepted[i].socket);
     free(l->accepted);
+    free(l->room);
     free(l->counters);
     if (l->poll >= 0)
         close(l->poll);

@@ -42,6 +42,7 @@ struct loop {
     int n_accepted;
     struct accepted *accepted;  /* [LOOP_MAILBOX] */
     struct table *table_waits;
+    struct batch *room;         /* for it; the publisher's before it waits */
     struct http_request *finished;      /* by another thread; linked by mail */
     int64_t close_by;           /* clock_now() at which to end at the latest; 0: go on */
 };
@@ -68,7 +69,10 @@ int loop_start(struct loop *loop, const struct server *server, int index,
 /* Hands a connection over; closes it when the loop has too many. */
 void loop_give(struct loop *loop, const struct accepted *accepted);
 
-/* Has the loop take the table, and waits until it has. */
+/* Takes the memory that loop_publish() of this table needs. -1: there is none. */
+int loop_prepare(struct loop *loop, const struct table *table);
+
+/* Has the loop take the table, for which it was prepared, and waits until it has. */
 void loop_publish(struct loop *loop, struct table *table);
 
 /* Sends a pending request's answer; its status is set. */

@@ -134,16 +134,20 @@ static int accept_until(struct acceptor *a, int64_t until)
 
 /* the server */
 
-static void publish(void *context, struct table *table)
+static int publish(void *context, struct table *table)
 {
     struct server *s = context;
     char text[256];
+    for (int i = 0; i < s->n_loops; i++)
+        if (loop_prepare(&s->loops[i], table) < 0)
+            return -1;
     for (int i = 0; i < s->n_loops; i++)
         loop_publish(&s->loops[i], table);
     atomic_store(&s->loaded, true);
     const char *problem = table_problem(table, text);
     log_event(problem ? LOG_WARNING : LOG_INFO, problem ? "not ready" : "ready",
               LOG_INTEGER("models", (int64_t)table->n), LOG_TEXT("reason", problem));
+    return 0;
 }
 
 /* Serving goes on for the delay; then what the kernel has queued is taken, nobody is accepted

@@ -219,15 +219,30 @@ static bool is_same_table(const struct table *a, const struct table *b)
     return a->n == b->n && memcmp(a->served, b->served, a->n * sizeof a->served[0]) == 0;
 }
 
+/* Takes the table over. Without memory to serve from it the old one stays. */
+static void replace(struct registry *r, struct table *table, struct reload_report *report)
+{
+    struct table *old = r->table;
+    if (r->settings.publish(r->settings.context, table) == 0) {
+        r->table = table;
+        r->first = false;
+        table = old;
+    } else if (!*report->problem) {
+        snprintf(report->problem, sizeof report->problem, "out of memory");
+    }
+    table_release(table);
+}
+
 static void run(struct registry *r, const char *only, struct reload_report *report)
 {
     struct nn_error error = {0};
     struct found found;
     struct table *table = NULL;
 
+    if (r->first)
+        only = NULL;            /* nothing has been served yet */
     if (scan_folder(&found, r->settings.models, &error) < 0) {
         snprintf(report->problem, sizeof report->problem, "%s", error.text);
-        log_event(LOG_ERROR, "folder not read", LOG_TEXT("reason", error.text));
         r->counts.failed++;
     } else {
         table = build(r, &found, only, report);
@@ -236,24 +251,18 @@ static void run(struct registry *r, const char *only, struct reload_report *repo
     if (table && is_same_table(table, r->table) && !r->first) {
         table_release(table);
     } else if (table || r->first) {
-        if (table) {
-            struct table *old = r->table;
-            r->table = table;
-            r->settings.publish(r->settings.context, table);
-            table_release(old);
-        } else {
-            r->settings.publish(r->settings.context, r->table);
-        }
+        replace(r, table ? table : table_share(r->table), report);
         /* What a replaced model leaves behind goes back to the system, so that memory stays
          * flat however often models are replaced. */
         malloc_trim(0);
     }
     bool failed = *report->problem != 0;
+    if (failed)
+        log_event(LOG_ERROR, "reload failed", LOG_TEXT("reason", report->problem));
     for (size_t i = 0; i < report->n; i++)
         failed |= report->entries[i].outcome == RELOAD_FAILED;
     if (!failed)
         r->counts.last_success = time(NULL);
-    r->first = false;
 }
 
 /* the thread */

@@ -79,8 +79,9 @@ struct registry_settings {
     const char *models;
     int n_loops;                /* for the counters */
 
-    /* Has every loop take the table before it returns. Called on the registry's thread. */
-    void (*publish)(void *context, struct table *table);
+    /* Has every loop take the table before it returns. -1: none has, there is no memory. Called
+     * on the registry's thread. */
+    int (*publish)(void *context, struct table *table);
     void *context;
 };
 

@@ -67,7 +67,8 @@ static void read_mailbox(void)
     struct http_request *next, *r = loop.finished;
     loop.finished = NULL;
     if (table) {
-        MUST(batcher_use(loop.batcher, table) == 0);
+        batcher_use(loop.batcher, table, loop.room);
+        loop.room = NULL;
         table_release(loop.table);
         loop.table = table;
         loop.table_waits = NULL;
@@ -89,10 +90,12 @@ static void turn(void)
         http_run(loop.http);
 }
 
-static void publish(void *context, struct table *table)
+static int publish(void *context, struct table *table)
 {
     (void)context;
+    MUST(loop_prepare(&loop, table) == 0);
     loop_publish(&loop, table);
+    return 0;
 }
 
 static void publish_models(void)
@@ -163,7 +166,7 @@ static const char *find(const char *p, const char *end, const char *text)
 
 static void check_body(const char *head, const char *head_end, const char *body, size_t size)
 {
-    if (!find(head, head_end, "Content-Type: application/json\r\n"))
+    if (size == 0 || !find(head, head_end, "Content-Type: application/json\r\n"))
         return;
     json_t *value = json_loadb(body, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
     MUST(value);
