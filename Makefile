@@ -88,6 +88,12 @@ $(tests): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(test_archives)
 $(addprefix $(BUILD)/tests/test_,memory allocation): LDFLAGS += $(addprefix -Wl$(comma)--wrap=, \
     malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk)
 
+# The allocator that a test has the server use. Never with a sanitizer, whose own it would replace.
+$(BUILD)/failing_malloc.so: tests/preload/failing_malloc.c tests/preload/failing_malloc.h
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) -I. -std=gnu11 -g -O2 -fno-builtin $(WARNINGS) $(if $(WERROR),-Werror) \
+	    -Wno-missing-prototypes -fPIC -shared -o $@ $<
+
 # The gradient checks are meant for a build with REAL=double.
 gradient_rows := $(call objects,tests/op_case.c tests/op_cases.c)
 
@@ -193,7 +199,7 @@ test: need-test
 	@bash tests/run.sh build/$(CLANG)address-undefined build/$(CLANG)address-undefined-double
 
 .PHONY: tests gradients fuzzers
-tests: $(tests) $(replays)
+tests: $(tests) $(replays) $(BUILD)/failing_malloc.so
 gradients: $(gradients)
 fuzzers: $(fuzzers)
 
