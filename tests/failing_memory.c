@@ -18,12 +18,11 @@ void *__wrap_reallocarray(void *old, size_t n, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t size);
-int __wrap_asprintf(char **text, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+int __wrap_asprintf(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **text, int flag, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-static long left = -1;          /* allocations until one fails; -1: as many as there are */
+static long left = -1; /* allocations until one fails; -1: as many as there are */
 static bool fails_on;
 static long n_failed;
 
@@ -77,8 +76,8 @@ char *__wrap_strndup(const char *text, size_t size)
 }
 
 /* On failure *text is undefined; here it is what nobody may use or free. */
-__attribute__((format(printf, 2, 0)))
-static int print(char **text, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int print(char **text, const char *format,
+                                                       va_list arguments)
 {
     if (!runs_out())
         return vasprintf(text, format, arguments);

@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST = 5000 };           /* allocations of one scenario */
+enum { MOST = 5000 }; /* allocations of one scenario */
 
 /* What may fail: 0, or -1 with the error filled in and nothing left behind. */
 typedef int scenario(struct nn_error *error);
@@ -72,7 +72,8 @@ static int write_bundle(struct nn_error *error)
     struct nn_tensor *tensors = naive_run(g, 1, (const void *[]){x});
     memcpy(y, tensors[g->outputs[0]].data, sizeof y);
     naive_free(g, tensors);
-    struct nn_tensor input = {NN_FP32, {4, {1, 1, 4, 4}}, x}, output = {NN_FP32, {2, {1, 2}}, y};
+    struct nn_tensor input = {NN_FP32, {4, {1, 1, 4, 4}}, x},
+                     output = {NN_FP32, {2, {1, 2}}, y};
     struct bundle_content content = {.graph = g,
                                      .n_labels = 2,
                                      .labels = labels,
@@ -115,8 +116,8 @@ static bool write_sticky;
 static int write_with_little(struct nn_error *error)
 {
     struct graph *g = graph_text(graph);
-    struct bundle_content content = {.graph = g, .n_labels = 1, .labels = labels,
-                                     .recipe = "{}"};
+    struct bundle_content content = {
+        .graph = g, .n_labels = 1, .labels = labels, .recipe = "{}"};
     failing_memory_arm(write_at, write_sticky);
     int status = bundle_write(&content, path_of("written.safetensors"), error);
     graph_free(g);
@@ -235,7 +236,7 @@ static void a_recipe_becomes_a_network_or_a_reason(void **state)
 
 /* What the wish's JSON is parsed to is there before memory runs out. */
 static struct dataset_request wanted;
-static const char *features;    /* a file of them, or NULL: the request's own */
+static const char *features; /* a file of them, or NULL: the request's own */
 
 static int load_wanted(struct nn_error *error)
 {
@@ -277,15 +278,15 @@ static void data_are_loaded_whole_or_not_at_all(void **state)
     write_gzip("labels", (struct bytes)BYTES("\0\0\10\1\0\0\0\2\0\1"));
     write_file("rows.jsonl", (struct bytes)BYTES("[1,2]\n{\"x\":[3,4]}\n"));
     torture_loading(
-        &(struct wish){"{\"format\":\"csv\",\"train\":\"a.csv\",\"label\":\"c\",\"header\":true,"
-                       "\"test\":{\"fraction\":0.5}}",
-                       TARGET_CLASSES, 2, ROW(2), "[\"a\",\"b\"]"},
+        &(struct wish){
+            "{\"format\":\"csv\",\"train\":\"a.csv\",\"label\":\"c\",\"header\":true,"
+            "\"test\":{\"fraction\":0.5}}",
+            TARGET_CLASSES, 2, ROW(2), "[\"a\",\"b\"]"},
         NULL);
-    torture_loading(
-        &(struct wish){"{\"format\":\"idx\",\"train\":{\"features\":\"images\","
-                       "\"labels\":\"labels\"}}",
-                       TARGET_CLASSES, 2, IMAGE, NULL},
-        NULL);
+    torture_loading(&(struct wish){"{\"format\":\"idx\",\"train\":{\"features\":\"images\","
+                                   "\"labels\":\"labels\"}}",
+                                   TARGET_CLASSES, 2, IMAGE, NULL},
+                    NULL);
     torture_loading(&(struct wish){"{\"format\":\"csv\",\"train\":\"a.csv\",\"label\":0}",
                                    TARGET_CLASSES, 0, ROW(2), NULL},
                     path_of("rows.jsonl"));
@@ -293,8 +294,12 @@ static void data_are_loaded_whole_or_not_at_all(void **state)
 
 static int remove_files(void **state)
 {
-    static const char *const names[] = {"model.safetensors", "expected.safetensors",
-                                        "written.safetensors", "a.csv", "images", "labels",
+    static const char *const names[] = {"model.safetensors",
+                                        "expected.safetensors",
+                                        "written.safetensors",
+                                        "a.csv",
+                                        "images",
+                                        "labels",
                                         "rows.jsonl"};
     for (size_t i = 0; i < COUNT(names); i++)
         unlink(path_of(names[i]));

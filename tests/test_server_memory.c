@@ -32,7 +32,7 @@ enum { MOST = 20000, PATIENCE = 30000 /* milliseconds */ };
 
 static struct failing_malloc *control;
 static char control_path[] = "/tmp/predictd-memory-XXXXXX";
-static bool missing;            /* there is no server to try it with */
+static bool missing; /* there is no server to try it with */
 
 static void arm(long n, bool sticky)
 {
@@ -211,8 +211,8 @@ static void a_reload_without_memory_leaves_what_is_served(void **state)
             int old = must_predict(&f);
             publish_linear(f.models, "m", 1, scale);
             arm(n, sticky);
-            int status = try(f.admin_port, "/reload", "{\"model\":\"m\"}", answer,
-                             sizeof answer);
+            int status =
+                try(f.admin_port, "/reload", "{\"model\":\"m\"}", answer, sizeof answer);
             failed = disarm();
             int now = must_predict(&f);
             if (status == 200)
@@ -220,9 +220,8 @@ static void a_reload_without_memory_leaves_what_is_served(void **state)
             else
                 assert_true(now == scale || now == old);
             assert_true(status == 0 || status == 200 || status == 500 || status == 503);
-            assert_int_equal(request(f.admin_port, "POST", "/reload", "", answer,
-                                     sizeof answer),
-                             200);
+            assert_int_equal(
+                request(f.admin_port, "POST", "/reload", "", answer, sizeof answer), 200);
             assert_int_equal(must_predict(&f), scale);
             if (n == 20 && !sticky)
                 before = fixture_resident(&f);
@@ -282,7 +281,7 @@ static void assert_reloads(const char *log)
 {
     char answer[1024];
     const char *port = strstr(log, "\"admin_port\":");
-    if (port)                   /* without memory the log does not say */
+    if (port) /* without memory the log does not say */
         assert_int_equal(request(atoi(port + 13), "POST", "/reload", "", answer, sizeof answer),
                          200);
 }

@@ -9,14 +9,14 @@
  * of a reserve and no more text, and what it read is thrown away. */
 
 enum {
-    PIECE = 64,                 /* bytes of text that it is given at a time */
-    PIECE_MEMORY = 16 << 10,    /* more than it can take for what is in one piece */
+    PIECE = 64,              /* bytes of text that it is given at a time */
+    PIECE_MEMORY = 16 << 10, /* more than it can take for what is in one piece */
 };
 
 struct reading {
-    const char *p, *end;        /* the text that is left */
-    char *reserve;              /* for the longest token, twice, and one piece */
-    size_t size, used;          /* of the reserve; used: memory ran out */
+    const char *p, *end; /* the text that is left */
+    char *reserve;       /* for the longest token, twice, and one piece */
+    size_t size, used;   /* of the reserve; used: memory ran out */
 };
 
 /* What this thread reads; NULL: nothing. */
@@ -172,7 +172,10 @@ int json_read_keys(const json_t *value, const char *const *keys, struct nn_error
         char valid[256] = "";
         for (known = keys; *known; known++)
             snprintf(valid + strlen(valid), sizeof valid - strlen(valid), "%s\"%s\"",
-                     known == keys ? "" : known[1] ? ", " : " and ", *known);
+                     known == keys ? ""
+                     : known[1]    ? ", "
+                                   : " and ",
+                     *known);
         return nn_fail(error, "unknown key \"%s\"; known are %s", key, valid);
     }
     return 0;
@@ -184,7 +187,6 @@ json_t *json_read_member(const json_t *object, const char *key, json_type type,
     json_t *member = json_object_get(object, key);
     if (member && json_typeof(member) == type)
         return member;
-    nn_fail(error, "\"%s\": expected %s, got %s", key, type_name(type),
-            json_read_kind(member));
+    nn_fail(error, "\"%s\": expected %s, got %s", key, type_name(type), json_read_kind(member));
     return NULL;
 }

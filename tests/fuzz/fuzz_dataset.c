@@ -10,25 +10,43 @@
 enum { N_FILES = 2 };
 
 static const struct wish {
-    const char *data;           /* %s: the files; NULL: a file of features */
+    const char *data; /* %s: the files; NULL: a file of features */
     enum dataset_target target;
     int n_targets;
     struct dataset_input input;
     const char *columns;
 } wishes[] = {
-    {"{\"format\":\"csv\",\"train\":\"%s\",\"label\":-1}", TARGET_CLASSES, 0,
-     {.name = "x", .shape = {2, {-1, 2}}}, NULL},
+    {"{\"format\":\"csv\",\"train\":\"%s\",\"label\":-1}",
+     TARGET_CLASSES,
+     0,
+     {.name = "x", .shape = {2, {-1, 2}}},
+     NULL},
     {"{\"format\":\"csv\",\"train\":\"%s\",\"label\":\"y\",\"header\":true,"
      "\"test\":{\"fraction\":0.5}}",
-     TARGET_CLASSES, 3, {.name = "x", .shape = {2, {-1, 2}}}, "[\"a\",\"b\"]"},
+     TARGET_CLASSES,
+     3,
+     {.name = "x", .shape = {2, {-1, 2}}},
+     "[\"a\",\"b\"]"},
     {"{\"format\":\"csv\",\"train\":\"%s\",\"label\":[0,-1],\"delimiter\":\";\"}",
-     TARGET_VALUES, 2, {.name = "x", .shape = {2, {-1, 2}}}, NULL},
+     TARGET_VALUES,
+     2,
+     {.name = "x", .shape = {2, {-1, 2}}},
+     NULL},
     {"{\"format\":\"csv\",\"train\":\"%s\",\"label\":0,\"labels\":[\"no\",\"yes\"]}",
-     TARGET_CLASSES, 1, {.name = "x", .shape = {2, {-1, 1}}}, NULL},
-    {"{\"format\":\"idx\",\"train\":{\"features\":\"%s\",\"labels\":\"%s\"}}", TARGET_CLASSES,
-     0, {.name = "x", .shape = {4, {-1, 1, 2, 3}}}, NULL},
-    {"{\"format\":\"idx\",\"train\":{\"features\":\"%s\",\"labels\":\"%s\"}}", TARGET_VALUES, 2,
-     {.name = "x", .shape = {2, {-1, 2}}}, NULL},
+     TARGET_CLASSES,
+     1,
+     {.name = "x", .shape = {2, {-1, 1}}},
+     NULL},
+    {"{\"format\":\"idx\",\"train\":{\"features\":\"%s\",\"labels\":\"%s\"}}",
+     TARGET_CLASSES,
+     0,
+     {.name = "x", .shape = {4, {-1, 1, 2, 3}}},
+     NULL},
+    {"{\"format\":\"idx\",\"train\":{\"features\":\"%s\",\"labels\":\"%s\"}}",
+     TARGET_VALUES,
+     2,
+     {.name = "x", .shape = {2, {-1, 2}}},
+     NULL},
     {NULL, TARGET_CLASSES, 0, {.name = "x", .shape = {2, {-1, 2}}}, NULL},
     {NULL, TARGET_CLASSES, 0, {.name = "x", .shape = {4, {-1, 1, 2, 3}}}, NULL},
 };
@@ -45,8 +63,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         fuzz_file_open(&files[i]);
     for (int i = 0; i < N_WISHES; i++) {
         char text[512];
-        const char *format = wishes[i].data ? wishes[i].data
-                                            : "{\"format\":\"csv\",\"train\":\"%s\",\"label\":0}";
+        const char *format = wishes[i].data
+                                 ? wishes[i].data
+                                 : "{\"format\":\"csv\",\"train\":\"%s\",\"label\":0}";
         char *first = strstr(format, "%s"), *second = strstr(first + 2, "%s");
         snprintf(text, sizeof text, "%.*s%s%.*s%s%s", (int)(first - format), format,
                  files[0].path, second ? (int)(second - first - 2) : (int)strlen(first + 2),
@@ -86,8 +105,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct dataset_input input = wish->input;
     input.columns = columns_of[w];
-    struct dataset_request request = {.data = data_of[w], .directory = "/", .n_inputs = 1,
-                                      .inputs = &input, .target = wish->target,
+    struct dataset_request request = {.data = data_of[w],
+                                      .directory = "/",
+                                      .n_inputs = 1,
+                                      .inputs = &input,
+                                      .target = wish->target,
                                       .n_targets = wish->n_targets};
     struct nn_error error = {""};
     struct dataset set;

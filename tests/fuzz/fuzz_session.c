@@ -26,15 +26,19 @@ enum { MAX_REQUESTS = 512, ROOM = 1 << 20, MAX_BODY = 1 << 16, TURNS = 100000 };
 #define HOUR (3600 * INT64_C(1000000000))
 
 static struct fixture folder;
-static struct options options = {.max_body = MAX_BODY, .max_instances = 64, .max_batch = 4,
-                                 .max_queue = 8, .deadline = 60000, .threads = 1};
+static struct options options = {.max_body = MAX_BODY,
+                                 .max_instances = 64,
+                                 .max_batch = 4,
+                                 .max_queue = 8,
+                                 .deadline = 60000,
+                                 .threads = 1};
 static struct loop loop;
 static struct server server = {.options = &options, .loops = &loop, .n_loops = 1};
 
 /* The requests of the connection, in their order. */
 static enum http_method methods[MAX_REQUESTS];
 static int n_begun, n_finished;
-static int n_suspended;         /* requests that wait for the registry's thread */
+static int n_suspended; /* requests that wait for the registry's thread */
 
 static int begin(struct http_request *r)
 {
@@ -119,11 +123,17 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
     struct nn_error error = {""};
-    struct http_application application = {
-        .owner = &loop, .begin = begin, .answer = answer, .finished = finished,
-        .max_body = MAX_BODY, .max_bodies = 2 * MAX_BODY, .max_connections = 4,
-        .header_timeout = HOUR, .body_timeout = HOUR, .idle_timeout = HOUR,
-        .draining = &server.draining};
+    struct http_application application = {.owner = &loop,
+                                           .begin = begin,
+                                           .answer = answer,
+                                           .finished = finished,
+                                           .max_body = MAX_BODY,
+                                           .max_bodies = 2 * MAX_BODY,
+                                           .max_connections = 4,
+                                           .header_timeout = HOUR,
+                                           .body_timeout = HOUR,
+                                           .idle_timeout = HOUR,
+                                           .draining = &server.draining};
     struct batcher_settings settings = {.max_batch = options.max_batch,
                                         .max_instances = options.max_instances,
                                         .deadline = options.deadline * 1000000};
@@ -145,8 +155,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     pthread_mutex_init(&loop.lock, NULL);
     pthread_cond_init(&loop.taken, NULL);
 
-    struct registry_settings registry = {.models = folder.models, .n_loops = 1,
-                                         .publish = publish, .context = NULL};
+    struct registry_settings registry = {
+        .models = folder.models, .n_loops = 1, .publish = publish, .context = NULL};
     server.registry = registry_open(&registry, &error);
     MUST(server.registry);
     while (!loop.table) {
@@ -219,7 +229,7 @@ static void check_answers(const char *p, size_t size)
 
 struct client_side {
     int fd;
-    bool over;                  /* the server has closed the connection */
+    bool over; /* the server has closed the connection */
     size_t size;
     char *answers;
 };
@@ -227,8 +237,8 @@ struct client_side {
 static void receive(struct client_side *c)
 {
     ssize_t n;
-    while (!c->over
-           && (n = recv(c->fd, c->answers + c->size, ROOM - c->size, MSG_DONTWAIT)) >= 0) {
+    while (!c->over &&
+           (n = recv(c->fd, c->answers + c->size, ROOM - c->size, MSG_DONTWAIT)) >= 0) {
         c->over = n == 0;
         c->size += (size_t)n;
         MUST(c->size < ROOM);
@@ -268,7 +278,7 @@ static void send_pieces(struct client_side *c, const uint8_t *data, size_t size,
         }
         settle(c);
         if (n < 0)
-            return;             /* the server does not read on: the connection is closing */
+            return; /* the server does not read on: the connection is closing */
     }
 }
 

@@ -47,8 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t json_length = data[1] | data[2] << 8;
     const char *body = (const char *)data + 3;
     json_length = json_length == 65535 ? -1 : json_length == 65534 ? -2 : json_length;
-    int status = v2_read(&request, served, &rows, body, size - 3, json_length, IDENTITIES_ROWS,
-                         &error);
+    int status =
+        v2_read(&request, served, &rows, body, size - 3, json_length, IDENTITIES_ROWS, &error);
     if (status == 0) {
         MUST(json_length == 0 ||
              fuzz_is_json(body, json_length < 0 ? size - 3 : (size_t)json_length));

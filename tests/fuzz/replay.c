@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CUTS = 24 };             /* beginnings of a file that are tried */
+enum { CUTS = 24 }; /* beginnings of a file that are tried */
 
 /* In memory that ends with the bytes, so that a sanitizer sees one too many. */
 static void run(const uint8_t *bytes, size_t size)

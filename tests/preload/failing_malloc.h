@@ -8,9 +8,9 @@
 #include <stdatomic.h>
 
 struct failing_malloc {
-    atomic_long left;           /* allocations until one fails; negative: none does */
-    atomic_int sticky;          /* so do all after it, until left is set again */
-    atomic_long failed;         /* how many did */
+    atomic_long left;   /* allocations until one fails; negative: none does */
+    atomic_int sticky;  /* so do all after it, until left is set again */
+    atomic_long failed; /* how many did */
 };
 
 #endif
