@@ -86,6 +86,8 @@ int nn_processors(void);
 struct nn_model *nn_model_open(const char *path, struct nn_error *error);
 void nn_model_close(struct nn_model *model);                    /* NULL is allowed */
 
+/* What these functions return lives as long as the model. */
+
 int nn_model_n_inputs(const struct nn_model *model);
 int nn_model_n_outputs(const struct nn_model *model);
 const struct nn_port *nn_model_input(const struct nn_model *model, int i);

@@ -109,22 +109,6 @@ static struct nn_tensor slice(const struct nn_tensor *tensor, int64_t begin, int
     return part;
 }
 
-static double element(const struct nn_tensor *tensor, int64_t i)
-{
-    switch (tensor->datatype) {
-    case NN_FP32:
-        return (double)((const nn_real *)tensor->data)[i];
-    case NN_INT64:
-        return (double)((const int64_t *)tensor->data)[i];
-    case NN_INT32:
-        return ((const int32_t *)tensor->data)[i];
-    case NN_UINT8:
-    case NN_BOOL:
-        return ((const uint8_t *)tensor->data)[i];
-    }
-    return NAN;
-}
-
 /* `first` is the row of all samples with which `expected` begins. */
 static int compare(const char *name, const struct nn_tensor *expected,
                    const struct nn_tensor *got, int64_t first, struct nn_error *error)
@@ -132,7 +116,7 @@ static int compare(const char *name, const struct nn_tensor *expected,
     int64_t n = shape_elements(&got->shape);
     int64_t row = got->shape.rank > 0 ? n / got->shape.dims[0] : n;
     for (int64_t i = 0; i < n; i++) {
-        double wanted = element(expected, i), is = element(got, i);
+        double wanted = tensor_element(expected, i), is = tensor_element(got, i);
         double tolerance = MODEL_GOLDEN_TOLERANCE * fmax(1, fabs(wanted));
         /* NaN is a difference, and so is what should be infinite. */
         if (!(fabs(is - wanted) <= tolerance) || !isfinite(wanted))

@@ -1,6 +1,7 @@
 #include "engine/tensor.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,22 @@ int64_t tensor_bytes(enum nn_datatype datatype, const struct nn_shape *shape)
     if (n < 0 || __builtin_mul_overflow(n, (int64_t)nn_datatype_size(datatype), &bytes))
         return -1;
     return bytes;
+}
+
+double tensor_element(const struct nn_tensor *tensor, int64_t i)
+{
+    switch (tensor->datatype) {
+    case NN_FP32:
+        return (double)((const nn_real *)tensor->data)[i];
+    case NN_INT64:
+        return (double)((const int64_t *)tensor->data)[i];
+    case NN_INT32:
+        return ((const int32_t *)tensor->data)[i];
+    case NN_UINT8:
+    case NN_BOOL:
+        return ((const uint8_t *)tensor->data)[i];
+    }
+    return NAN;
 }
 
 void *tensor_allocate(size_t bytes)

@@ -248,3 +248,30 @@ int count_nodes(const struct graph *g, const char *op)
         n += !op || strcmp(g->nodes[i].op->name, op) == 0;
     return n;
 }
+
+void assert_graphs_refused(const struct graph_refusal *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct graph *g = graph_text(rows[i].graph);
+        struct nn_error error = {""};
+        if (graph_infer(g, 1, &error) == 0)
+            fail_msg("taken: %s", rows[i].graph);
+        if (!strstr(error.text, rows[i].reason))
+            fail_msg("\"%s\" does not say \"%s\"", error.text, rows[i].reason);
+        graph_free(g);
+    }
+}
+
+void assert_batch_axes(const struct graph_batch_axis *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct graph *g = graph_text(rows[i].graph);
+        struct nn_error error = {""};
+        if (graph_infer(g, 4, &error) != 0)
+            fail_msg("%s", error.text);
+        int got = g->values[graph_find(g, "y")].type.batch;
+        if (got != rows[i].batch)
+            fail_msg("%s: batch %d, not %d", rows[i].graph, got, rows[i].batch);
+        graph_free(g);
+    }
+}

@@ -40,6 +40,18 @@ void free_inputs(const struct graph *g, void **inputs);
 void assert_tensors_near(const struct nn_tensor *a, const struct nn_tensor *b,
                          double tolerance);
 
+/* What inference has to say of a graph that does not fit, and which axis of the value `y` is the
+ * batch (or BATCH_NONE, BATCH_LOST) in one that does. */
+struct graph_refusal {
+    const char *graph, *reason;
+};
+struct graph_batch_axis {
+    const char *graph;
+    int batch;
+};
+void assert_graphs_refused(const struct graph_refusal *rows, size_t n);
+void assert_batch_axes(const struct graph_batch_axis *rows, size_t n);
+
 /* The number of nodes of that operation; NULL: of all. */
 int count_nodes(const struct graph *g, const char *op);
 

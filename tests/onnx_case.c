@@ -30,20 +30,6 @@ static uint8_t *read_file(struct graph *g, const char *path, size_t *n)
     return bytes;
 }
 
-static double element(const struct nn_tensor *tensor, int64_t i)
-{
-    switch (tensor->datatype) {
-    case NN_FP32:
-        return (double)((const nn_real *)tensor->data)[i];
-    case NN_INT64:
-        return (double)((const int64_t *)tensor->data)[i];
-    case NN_INT32:
-        return ((const int32_t *)tensor->data)[i];
-    default:
-        return ((const uint8_t *)tensor->data)[i];
-    }
-}
-
 /* The tolerances of ONNX's own runner. */
 static enum onnx_result compare(const struct nn_tensor *got, const struct nn_tensor *expected,
                                 struct nn_error *error)
@@ -57,7 +43,7 @@ static enum onnx_result compare(const struct nn_tensor *got, const struct nn_ten
     }
     int64_t n = shape_elements(&got->shape);
     for (int64_t i = 0; i < n; i++) {
-        double a = element(got, i), b = element(expected, i);
+        double a = tensor_element(got, i), b = tensor_element(expected, i);
         double tolerance = got->datatype == NN_FP32 ? 1e-7 + 1e-3 * fabs(b) : 0;
         bool equal = isfinite(b) ? fabs(a - b) <= tolerance : a == b || (isnan(a) && isnan(b));
         if (!equal) {

@@ -19,9 +19,7 @@
 static void what_does_not_fit_is_refused_with_a_reason(void **state)
 {
     (void)state;
-    static const struct {
-        const char *graph, *reason;
-    } rows[] = {
+    static const struct graph_refusal rows[] = {
         {"input x 2 3; weight w 2; node y = Add x w", "[2, 3] and [2] do not broadcast"},
         {"input x 2 3; integers i 3 = 1 2 3; node y = Mul x i", "FP32 and INT64"},
         {"input x 2 3; weight w 2 4; node y = Pow x w", "[2, 3] and [2, 4]"},
@@ -33,15 +31,7 @@ static void what_does_not_fit_is_refused_with_a_reason(void **state)
         {"input x 2 3; node y = LogSoftmax x axis=-3", "axis -3 is outside"},
         {"weight w; node y = Softmax w", "axis -1 is outside a tensor of rank 0"},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct graph *g = graph_text(rows[i].graph);
-        struct nn_error error = {""};
-        if (graph_infer(g, 1, &error) == 0)
-            fail_msg("taken: %s", rows[i].graph);
-        if (!strstr(error.text, rows[i].reason))
-            fail_msg("\"%s\" does not say \"%s\"", error.text, rows[i].reason);
-        graph_free(g);
-    }
+    assert_graphs_refused(rows, sizeof rows / sizeof *rows);
 }
 
 /* broadcasting */
@@ -189,10 +179,7 @@ static void powers_of_integers_stay_in_their_type(void **state)
 static void the_batch_is_followed_or_given_up(void **state)
 {
     (void)state;
-    static const struct {
-        const char *graph;
-        int batch;
-    } rows[] = {
+    static const struct graph_batch_axis rows[] = {
         {"input x -1 3; weight w 3; node y = Add x w", 0},
         {"input x -1 3; weight w 3; node y = Add w x", 0},
         {"input x -1 3; weight w 1 3; node y = Mul x w", 0},
@@ -208,16 +195,7 @@ static void the_batch_is_followed_or_given_up(void **state)
         {"input x -1 3; node y = LogSoftmax x axis=-2", BATCH_LOST},
         {"input x -1 3 2; node y = LogSoftmax x axis=1", 0},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct graph *g = graph_text(rows[i].graph);
-        struct nn_error error = {""};
-        if (graph_infer(g, 4, &error) != 0)
-            fail_msg("%s", error.text);
-        int got = g->values[graph_find(g, "y")].type.batch;
-        if (got != rows[i].batch)
-            fail_msg("%s: batch %d, not %d", rows[i].graph, got, rows[i].batch);
-        graph_free(g);
-    }
+    assert_batch_axes(rows, sizeof rows / sizeof *rows);
 }
 
 static void results_may_lie_over_the_first_input(void **state)

@@ -86,8 +86,7 @@ static int drain_under_load(const char *delay, bool checks)
 
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, arguments);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, arguments);
     struct load load = {.port = f.port, .checks = checks};
     for (int i = 0; i < CLIENTS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, run_client, &load), 0);
@@ -130,8 +129,7 @@ static void a_drain_turns_unready_and_goes_on_serving_for_the_delay(void **state
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, arguments);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, arguments);
     assert_int_equal(kill(f.pid, SIGTERM), 0);
     while (request(f.port, "GET", "/health", NULL, body, sizeof body) == 200)
         usleep(1000);
@@ -156,8 +154,7 @@ static void a_request_that_is_being_sent_is_waited_for(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, NULL);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, NULL);
     int fd = socket_connect(f.port);
     socket_send(fd, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n"
                     "Expect: 100-continue\r\n\r\n");
@@ -185,8 +182,7 @@ static void a_drain_ends_with_its_timeout(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, arguments);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, arguments);
     int fd = socket_connect(f.port);
     socket_send(fd, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n"
                     "Expect: 100-continue\r\n\r\n");

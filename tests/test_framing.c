@@ -24,17 +24,15 @@ static int open_shared(void **state)
     (void)state;
     fixture_open(&shared);
     publish_linear(shared.models, "m", 1, 1);
-    fixture_start(&shared, arguments);
-    fixture_wait_ready(&shared);
+    fixture_serve(&shared, arguments);
     return 0;
 }
 
 static int close_shared(void **state)
 {
     (void)state;
-    int status = fixture_stop(&shared);
-    fixture_close(&shared);
-    return status;
+    fixture_end(&shared);
+    return 0;
 }
 
 static void send_bytes(int fd, const char *bytes, size_t size)

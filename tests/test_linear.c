@@ -15,9 +15,7 @@
 static void what_does_not_fit_is_refused_with_a_reason(void **state)
 {
     (void)state;
-    static const struct {
-        const char *graph, *reason;
-    } rows[] = {
+    static const struct graph_refusal rows[] = {
         {"input x 2 3; weight w 4 5; node y = Gemm x w",
          "A [2, 3] and B [4, 5] do not have the same inner dimension"},
         {"input x 2 3; weight w 3 5; node y = Gemm x w transA=1", "A [2, 3] and B [3, 5]"},
@@ -37,24 +35,13 @@ static void what_does_not_fit_is_refused_with_a_reason(void **state)
          "the leading axes of A [2, 4, 3] and B [3, 3, 5] do not broadcast"},
         {"integers x 1 = 1; weight w 1; node y = MatMul x w", "A must be FP32, not INT64"},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct graph *g = graph_text(rows[i].graph);
-        struct nn_error error = {""};
-        if (graph_infer(g, 1, &error) == 0)
-            fail_msg("taken: %s", rows[i].graph);
-        if (!strstr(error.text, rows[i].reason))
-            fail_msg("\"%s\" does not say \"%s\"", error.text, rows[i].reason);
-        graph_free(g);
-    }
+    assert_graphs_refused(rows, sizeof rows / sizeof *rows);
 }
 
 static void the_batch_is_followed_or_given_up(void **state)
 {
     (void)state;
-    static const struct {
-        const char *graph;
-        int batch;
-    } rows[] = {
+    static const struct graph_batch_axis rows[] = {
         {"input x -1 3; weight w 3 5; node y = Gemm x w", 0},
         {"input x -1 3; weight w 3 5; weight c 5; node y = Gemm x w c", 0},
         {"input x -1 3; weight w 3 5; weight c 4 5; node y = Gemm x w c", BATCH_LOST},
@@ -78,16 +65,7 @@ static void the_batch_is_followed_or_given_up(void **state)
         {"weight x 4; input w -1; node y = MatMul x w", BATCH_LOST},
         {"weight x 2 4; input w -1 3; node y = MatMul x w", BATCH_LOST},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct graph *g = graph_text(rows[i].graph);
-        struct nn_error error = {""};
-        if (graph_infer(g, 4, &error) != 0)
-            fail_msg("%s", error.text);
-        int got = g->values[graph_find(g, "y")].type.batch;
-        if (got != rows[i].batch)
-            fail_msg("%s: batch %d, not %d", rows[i].graph, got, rows[i].batch);
-        graph_free(g);
-    }
+    assert_batch_axes(rows, sizeof rows / sizeof *rows);
 }
 
 /* Products of stacks, one number after the other, with the axes that MatMul adds to vectors

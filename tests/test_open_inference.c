@@ -65,8 +65,7 @@ static int open_shared(void **state)
     (void)state;
     fixture_open(&shared);
     publish_all(shared.models);
-    fixture_start(&shared, arguments);
-    fixture_wait_ready(&shared);
+    fixture_serve(&shared, arguments);
     client = client_new();
     return 0;
 }
@@ -75,9 +74,8 @@ static int close_shared(void **state)
 {
     (void)state;
     client_free(client);
-    int status = fixture_stop(&shared);
-    fixture_close(&shared);
-    return status;
+    fixture_end(&shared);
+    return 0;
 }
 
 /* The answer has to be exactly `body`, or to contain it when it does not begin with a brace. */
@@ -668,8 +666,7 @@ static void statistics_count_rows_batches_and_requests(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, (const char *const[]){"--max-batch", "4", NULL});
-    fixture_wait_ready(&f);
+    fixture_serve(&f, (const char *const[]){"--max-batch", "4", NULL});
     json_t *m = statistics(&f, "/v2/models/stats");
     assert_int_equal(number(m, "last_inference", NULL), 0);
     assert_int_equal(number(m, "execution_count", NULL), 0);
@@ -703,8 +700,7 @@ static void statistics_count_rows_batches_and_requests(void **state)
                              json_object_get(one, "compute_infer"), "count")), 1);
     }
     json_decref(m);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 /* Four requests of each protocol, so that a batch of five rows has both in it. */
@@ -720,8 +716,7 @@ static void requests_of_two_protocols_share_a_batch(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, (const char *const[]){"--threads", "1", NULL});
-    fixture_wait_ready(&f);
+    fixture_serve(&f, (const char *const[]){"--threads", "1", NULL});
     snprintf(texts[0], sizeof texts[0],
              "POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s",
              sizeof own - 1, own);
@@ -749,8 +744,7 @@ static void requests_of_two_protocols_share_a_batch(void **state)
     assert_true(mixed);
     for (int i = 0; i < 2 * EACH; i++)
         close(fds[i]);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 /* the repository */
@@ -780,8 +774,7 @@ static void a_model_is_loaded_over_the_admin_port(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, NULL);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, NULL);
     publish_linear(f.models, "m", 2, 2);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int status = request(f.admin_port, "POST", cases[i].path, cases[i].body, answer,
@@ -797,8 +790,7 @@ static void a_model_is_loaded_over_the_admin_port(void **state)
     assert_ptr_equal(strstr(answer, "{\"error\":\"failed to load 'm', "), answer);
     assert_int_equal(request(f.port, "GET", "/v2/models/m/versions/2/ready", NULL, answer,
                              sizeof answer), 200);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 static void a_model_that_is_broken_is_not_ready(void **state)
@@ -822,8 +814,7 @@ static void a_model_that_is_broken_is_not_ready(void **state)
     assert_non_null(strstr(answer, "is not at ready state"));
     assert_int_equal(request(f.port, "GET", "/v2/health/ready", NULL, answer, sizeof answer), 503);
     assert_int_equal(request(f.port, "GET", "/v2/health/live", NULL, answer, sizeof answer), 200);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 int main(void)

@@ -99,8 +99,7 @@ static void reloads_under_load_lose_nothing_and_leak_nothing(void **state)
 
     fixture_open(&f);
     publish_linear(f.models, "m", 1, scale_of(1));
-    fixture_start(&f, NULL);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, NULL);
     struct load load = {.port = f.port};
     for (int i = 0; i < CLIENTS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, run_client, &load), 0);
@@ -131,8 +130,7 @@ static void reloads_under_load_lose_nothing_and_leak_nothing(void **state)
     assert_int_equal(load.wrong, 0);
     if (MEASURES_MEMORY && resident > settled + settled / 20 + (1 << 20))
         assert_int_equal(resident, settled);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 int main(void)

@@ -49,8 +49,7 @@ static int open_shared(void **state)
     (void)state;
     fixture_open(&shared);
     publish_linear(shared.models, "m", 1, 1);
-    fixture_start(&shared, arguments);
-    fixture_wait_ready(&shared);
+    fixture_serve(&shared, arguments);
 
     size_t size = 0;
     large = malloc(INSTANCES * strlen(",[1,2,3,4]") + 64);
@@ -65,10 +64,9 @@ static int open_shared(void **state)
 static int close_shared(void **state)
 {
     (void)state;
-    int status = fixture_stop(&shared);
-    fixture_close(&shared);
+    fixture_end(&shared);
     free(large);
-    return status;
+    return 0;
 }
 
 /* Waits for a sample to rise above a value. */
@@ -271,8 +269,7 @@ static void connections_beyond_the_limit_are_closed_and_the_others_served(void *
 
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, arguments);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, arguments);
     for (int i = 0; i < CLIENTS; i++) {
         fds[i] = socket_connect(f.port);
         socket_send(fds[i], LIVE);
@@ -282,8 +279,7 @@ static void connections_beyond_the_limit_are_closed_and_the_others_served(void *
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
     wait_above(&f, "predictd_connections_refused_total", CLIENTS - LIMIT - 1);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 /* Starts the server by a script that takes descriptors away from it. */
@@ -347,8 +343,7 @@ static void twenty_descriptors_are_enough_for_one_thread(void **state)
     publish_linear(f.models, "m", 2, 2);
     assert_int_equal(request(f.admin_port, "POST", "/reload", "", answer, sizeof answer), 200);
     assert_non_null(strstr(answer, "\"loaded\""));
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 /* The server took its limit for larger when it started. */
@@ -361,12 +356,10 @@ static void descriptors_that_run_out_are_waited_for(void **state)
 
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    fixture_start(&f, arguments);
-    fixture_wait_ready(&f);
+    fixture_serve(&f, arguments);
     assert_int_equal(prlimit(f.pid, RLIMIT_NOFILE, &limit, NULL), 0);
     assert_recovers(&f);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 int main(void)

@@ -58,8 +58,7 @@ static int open_shared(void **state)
     publish_graph(shared.models, "pair", 1, pair_graph, NULL);
     publish_graph(shared.models, "sum", 1, sum_graph, NULL);
     publish_graph(shared.models, "classes", 1, classes_graph, "[\"red\",\"green\",\"blue\"]");
-    fixture_start(&shared, arguments);
-    fixture_wait_ready(&shared);
+    fixture_serve(&shared, arguments);
     client = client_new();
     return 0;
 }
@@ -68,9 +67,8 @@ static int close_shared(void **state)
 {
     (void)state;
     client_free(client);
-    int status = fixture_stop(&shared);
-    fixture_close(&shared);
-    return status;
+    fixture_end(&shared);
+    return 0;
 }
 
 struct exchange {
@@ -294,8 +292,7 @@ static void a_model_that_is_broken_is_not_available(void **state)
     assert_int_equal(request(f.port, "POST", "/v1/models/bad:predict", "{\"instances\":[1]}",
                              answer, sizeof answer),
                      503);
-    assert_int_equal(fixture_stop(&f), 0);
-    fixture_close(&f);
+    fixture_end(&f);
 }
 
 int main(void)

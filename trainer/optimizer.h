@@ -24,6 +24,7 @@ struct optimizer_settings {
 
 struct optimizer;               /* settings, step count and moments */
 
+/* For n weights; settings are copied. NULL: no memory. */
 struct optimizer *optimizer_new(const struct optimizer_settings *settings, int64_t n);
 void optimizer_free(struct optimizer *optimizer);
 
