@@ -337,7 +337,7 @@ static int run_whole(struct batcher *b, struct batch *batch, const struct codec 
 
     copy_rows(batch, rows, 0, rows->n);
     if (run_session(b, batch, rows->n, &error) < 0) {
-        status = fail_output(r, &error);
+        status = http_error(r, 400, "%s", error.text); /* it takes no such number of rows */
     } else {
         get_outputs(batch, outputs);
         status = write_answer(batch, codec, r, outputs, 0, rows->n);

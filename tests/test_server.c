@@ -53,6 +53,19 @@ static void publish_sampled(const char *models)
                    shapes, sizeof shapes);
 }
 
+static const char single_graph[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,2]}],"
+    "\"nodes\":[{\"op\":\"Reshape\",\"inputs\":[\"x\",\"one\"],\"outputs\":[\"y\"]}],"
+    "\"outputs\":[\"y\"]}";
+
+static void publish_single(const char *models)
+{
+    static const int64_t shape[] = {1, 2};
+    publish_bundle(models, "single", 1, single_graph,
+                   "\"one\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[0,16]}", shape,
+                   sizeof shape);
+}
+
 static void publish_rows(const char *models)
 {
     int64_t axis = 0;
@@ -71,6 +84,7 @@ static int open_shared(void **state)
     publish_linear(shared.models, "m", 3, 1);
     publish_rows(shared.models);
     publish_sampled(shared.models);
+    publish_single(shared.models);
     publish_graph(shared.models, "twice", 1, twice_graph, "[\"a\",\"b\"]");
     publish_bundle(shared.models, "wild", 1, wild_graph,
                    "\"one\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", &one,
@@ -173,6 +187,20 @@ static void other_numbers_of_rows_than_came_are_answered_whole(void **state)
                          200);
         assert_string_equal(body, cases[i].answer);
     }
+}
+
+static void more_rows_than_a_model_can_take_are_the_clients_mistake(void **state)
+{
+    char body[1024];
+    (void)state;
+    assert_int_equal(request(shared.port, "POST", "/models/single/predict",
+                             "{\"instances\":[[1,2],[3,4]]}", body, sizeof body),
+                     400);
+    assert_non_null(strstr(body, "the model cannot take 2 rows: y (Reshape): "));
+    assert_int_equal(request(shared.port, "POST", "/models/single/predict",
+                             "{\"instances\":[[1,2]]}", body, sizeof body),
+                     200);
+    assert_non_null(strstr(body, "{\"predictions\":[[1.0,2.0]],"));
 }
 
 static void health_answers_get_and_head(void **state)
@@ -343,6 +371,7 @@ int main(void)
         cmocka_unit_test(an_output_that_is_not_finite_is_named),
         cmocka_unit_test(a_model_that_mixes_rows_is_served_but_never_batched),
         cmocka_unit_test(other_numbers_of_rows_than_came_are_answered_whole),
+        cmocka_unit_test(more_rows_than_a_model_can_take_are_the_clients_mistake),
         cmocka_unit_test(health_answers_get_and_head),
         cmocka_unit_test(models_are_described),
         cmocka_unit_test(metrics_count_what_happened),
