@@ -18,6 +18,7 @@ struct job {
 /* What a loop has for one model. */
 struct batch {
     const struct served *served;
+    int64_t max_batch, deadline; /* of the model; nanoseconds */
     bool shares; /* rows of different requests may be computed together */
     size_t row_bytes[TENSOR_MAX_PORTS];
     struct nn_session *session; /* NULL until it is needed */
@@ -29,8 +30,8 @@ struct batch {
 
 struct batcher {
     struct batcher_settings settings;
-    const struct table *table;
-    struct batch *batches; /* [table->n] */
+    size_t n;
+    struct batch *batches; /* of each version in the table */
     struct job *free;
     bool finished; /* some request since the last batcher_run() */
 };
@@ -47,7 +48,7 @@ void batcher_free(struct batcher *b)
 {
     if (!b)
         return;
-    for (size_t i = 0; b->table && i < b->table->n; i++)
+    for (size_t i = 0; i < b->n; i++)
         nn_session_free(b->batches[i].session);
     free(b->batches);
     for (struct job *j = b->free, *next; j; j = next) {
@@ -62,17 +63,17 @@ static struct model_counters *counters(const struct batcher *b, const struct ser
     return &served->stats->loops[b->settings.loop];
 }
 
-static bool is_late(const struct batcher *b, const struct http_request *r, int64_t now)
+static bool is_late(const struct batch *batch, const struct http_request *r, int64_t now)
 {
-    return now - r->began > b->settings.deadline;
+    return now - r->began > batch->deadline;
 }
 
-static int answer_late(const struct batcher *b, const struct served *served,
+static int answer_late(const struct batcher *b, const struct batch *batch,
                        struct http_request *r)
 {
-    counter_add(&counters(b, served)->expired, 1);
+    counter_add(&counters(b, batch->served)->expired, 1);
     return http_error(r, 504, "the deadline of %lld ms is over",
-                      (long long)(b->settings.deadline / 1000000));
+                      (long long)(batch->deadline / 1000000));
 }
 
 /* Returns the time. */
@@ -91,11 +92,15 @@ static int64_t count_answer(const struct batcher *b, const struct served *served
 
 /* sessions */
 
-static void batch_init(struct batch *batch, const struct served *served)
+static void batch_init(struct batch *batch, const struct batcher_settings *settings,
+                       const struct serving_config *config, const struct served *served)
 {
-    *batch = (struct batch){.served = served, .last = &batch->jobs};
-    if (!served->model)
-        return;
+    *batch = (struct batch){
+        .served = served,
+        .max_batch = config->max_batch_size > 0 ? config->max_batch_size : settings->max_batch,
+        .deadline =
+            config->deadline_ms > 0 ? config->deadline_ms * 1000000 : settings->deadline,
+        .last = &batch->jobs};
     batch->shares = !nn_model_unbatched(served->model);
     for (int i = 0; i < nn_model_n_inputs(served->model) && i < TENSOR_MAX_PORTS; i++)
         batch->row_bytes[i] = tensor_row_bytes(nn_model_input(served->model, i));
@@ -108,13 +113,13 @@ static int64_t capacity(const struct batch *batch)
 
 /* Makes room for `rows` in a session that holds nothing, at least doubling it, so that a
  * load settles on the size it needs. */
-static int reserve(struct batcher *b, struct batch *batch, int64_t rows, struct nn_error *error)
+static int reserve(struct batch *batch, int64_t rows, struct nn_error *error)
 {
     int64_t wanted = capacity(batch) ? capacity(batch) : FIRST_ROWS;
     while (wanted < rows)
         wanted *= 2;
-    if (wanted > b->settings.max_batch || !batch->shares)
-        wanted = rows > b->settings.max_batch || !batch->shares ? rows : b->settings.max_batch;
+    if (wanted > batch->max_batch || !batch->shares)
+        wanted = rows > batch->max_batch || !batch->shares ? rows : batch->max_batch;
     if (!batch->session) {
         batch->session = nn_session_new(batch->served->model, wanted, error);
         return batch->session ? 0 : -1;
@@ -169,8 +174,8 @@ static void drop_late(struct batcher *b, struct batch *batch)
     for (; job; job = next) {
         next = job->next;
         counter_add(&counters(b, batch->served)->waiting, (uint64_t)(now - job->read));
-        if (is_late(b, job->request, now)) {
-            finish(b, batch, job, answer_late(b, batch->served, job->request));
+        if (is_late(batch, job->request, now)) {
+            finish(b, batch, job, answer_late(b, batch, job->request));
             continue;
         }
         for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model);
@@ -224,7 +229,7 @@ static void flush(struct batcher *b, struct batch *batch)
 
 bool batcher_run(struct batcher *b)
 {
-    for (size_t i = 0; b->table && i < b->table->n; i++)
+    for (size_t i = 0; i < b->n; i++)
         if (b->batches[i].jobs)
             flush(b, &b->batches[i]);
     bool finished = b->finished;
@@ -232,30 +237,41 @@ bool batcher_run(struct batcher *b)
     return finished;
 }
 
+/* Takes over the session of the version, if there was one and batches may be as large. */
+static void keep_session(struct batcher *b, struct batch *batch)
+{
+    for (size_t k = 0; k < b->n; k++) {
+        struct batch *old = &b->batches[k];
+        if (old->served == batch->served && capacity(old) <= batch->max_batch) {
+            batch->session = old->session;
+            old->session = NULL;
+        }
+    }
+}
+
 struct batch *batcher_room(const struct table *table)
 {
-    return calloc(table->n ? table->n : 1, sizeof(struct batch));
+    return calloc(table->n_versions ? table->n_versions : 1, sizeof(struct batch));
 }
 
 void batcher_use(struct batcher *b, const struct table *table, struct batch *batches)
 {
-    for (size_t i = 0; b->table && i < b->table->n; i++)
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++)
         if (b->batches[i].jobs)
             flush(b, &b->batches[i]);
     for (size_t i = 0; i < table->n; i++) {
-        batch_init(&batches[i], table->served[i]);
-        for (size_t k = 0; b->table && k < b->table->n; k++) {
-            if (b->batches[k].served == table->served[i]) {
-                batches[i].session = b->batches[k].session;
-                b->batches[k].session = NULL;
-            }
+        const struct served_model *model = table->models[i];
+        for (size_t k = 0; k < model->n; k++, n++) {
+            batch_init(&batches[n], &b->settings, &model->config, model->versions[k]);
+            keep_session(b, &batches[n]);
         }
     }
-    for (size_t k = 0; b->table && k < b->table->n; k++)
+    for (size_t k = 0; k < b->n; k++)
         nn_session_free(b->batches[k].session);
     free(b->batches);
     b->batches = batches;
-    b->table = table;
+    b->n = n;
 }
 
 /* requests that run by themselves */
@@ -308,14 +324,14 @@ static int run_pieces(struct batcher *b, struct batch *batch, const struct codec
 {
     struct nn_tensor collected[TENSOR_MAX_PORTS] = {0};
     struct nn_error error = {0};
-    int64_t piece = b->settings.max_batch;
+    int64_t piece = batch->max_batch;
     int status = 0;
 
     for (int64_t first = 0; first < rows->n && !status; first += piece) {
         int64_t n = rows->n - first < piece ? rows->n - first : piece;
         copy_rows(batch, rows, first, n);
-        if (is_late(b, r, clock_now()))
-            status = answer_late(b, batch->served, r);
+        if (is_late(batch, r, clock_now()))
+            status = answer_late(b, batch, r);
         else if (run_session(b, batch, n, &error) < 0)
             status = fail_output(r, &error);
         else if (collect(batch, collected, first, n, rows->n) < 0)
@@ -342,7 +358,7 @@ static int run_whole(struct batcher *b, struct batch *batch, const struct codec 
         get_outputs(batch, outputs);
         status = write_answer(batch, codec, r, outputs, 0, rows->n);
     }
-    if (rows->n > b->settings.max_batch) { /* not worth keeping for the next one */
+    if (rows->n > batch->max_batch) { /* not worth keeping for the next one */
         nn_session_free(batch->session);
         batch->session = NULL;
     }
@@ -356,7 +372,7 @@ static int run_alone(struct batcher *b, struct batch *batch, const struct codec 
 
     if (batch->jobs)
         flush(b, batch);
-    if (reserve(b, batch, batch->shares ? b->settings.max_batch : rows->n, &error) < 0)
+    if (reserve(batch, batch->shares ? batch->max_batch : rows->n, &error) < 0)
         return http_error(r, 500, "%s", error.text);
     return (batch->shares ? run_pieces : run_whole)(b, batch, codec, r, rows);
 }
@@ -397,8 +413,8 @@ static int enqueue_copy(struct batcher *b, struct batch *batch, const struct cod
     if (wanted > capacity(batch)) {
         if (batch->jobs)
             flush(b, batch);
-        int64_t most = b->settings.max_batch;
-        if (reserve(b, batch, wanted < most ? wanted : most, &error) < 0)
+        int64_t most = batch->max_batch;
+        if (reserve(batch, wanted < most ? wanted : most, &error) < 0)
             return http_error(r, 500, "%s", error.text);
     }
     copy_rows(batch, rows, 0, n);
@@ -413,14 +429,14 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     struct tensor_rows rows = {.model = model};
 
     int64_t began = clock_now();
-    if (is_late(b, r, began))
-        return answer_late(b, batch->served, r);
+    if (is_late(batch, r, began))
+        return answer_late(b, batch, r);
     if (batch->shares) {
         if (batch->used == capacity(batch)) {
-            int64_t most = b->settings.max_batch, wanted = batch->used + 1;
+            int64_t most = batch->max_batch, wanted = batch->used + 1;
             if (batch->jobs)
                 flush(b, batch);
-            if (reserve(b, batch, wanted < most ? wanted : most, &error) < 0)
+            if (reserve(batch, wanted < most ? wanted : most, &error) < 0)
                 return http_error(r, 500, "%s", error.text);
         }
         rows.capacity = capacity(batch) - batch->used;
@@ -436,7 +452,7 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
         return http_error(r, status, "%s", error.text);
     if (!rows.owned)
         return enqueue(b, batch, codec, r, rows.n);
-    status = (batch->shares && rows.n <= b->settings.max_batch ? enqueue_copy : run_alone)(
+    status = (batch->shares && rows.n <= batch->max_batch ? enqueue_copy : run_alone)(
         b, batch, codec, r, &rows);
     tensor_rows_release(&rows);
     return status;

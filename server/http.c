@@ -207,6 +207,12 @@ static enum http_method method_of(const char *name)
                                        : HTTP_OTHER;
 }
 
+const char *http_header(const struct http_request *r, const char *name)
+{
+    return r->connection ? MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name)
+                         : NULL;
+}
+
 /* the library's callbacks */
 
 static void add_header(struct MHD_Response *response, const char *name, const char *value)

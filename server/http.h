@@ -114,6 +114,10 @@ int http_n_connections(const struct http_daemon *daemon);       /* any thread */
 int64_t http_n_requests(const struct http_daemon *daemon);      /* being read or answered */
 uint64_t http_n_finished(const struct http_daemon *daemon);     /* ever */
 
+/* A header of a request that has not been answered, by its name in any case; NULL: there is
+ * none, or its client is gone. */
+const char *http_header(const struct http_request *request, const char *name);
+
 /* Makes {"error": text} the answer and returns the status. */
 int http_error(struct http_request *request, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

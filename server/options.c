@@ -1,6 +1,7 @@
 #include "server/options.h"
 
 #include "server/log.h"
+#include "server/names.h"
 #include "server/system.h"
 #include <errno.h>
 #include <math.h>
@@ -141,43 +142,14 @@ static int read_value(struct options *o, const struct row *row, const char *from
     return -1;
 }
 
-static int min3(int a, int b, int c)
-{
-    int m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-/* Levenshtein's distance, of words below 32 characters. */
-static int distance(const char *a, const char *b)
-{
-    int row[32], n = (int)strlen(b);
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 1; *a; a++, i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (*a != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[n];
-}
-
 static int unknown_flag(const char *flag, struct nn_error *error)
 {
-    const struct row *nearest = NULL;
-    int least = 4;
-    for (int i = 0; i < N_ROWS; i++) {
-        int d = distance(flag, rows[i].flag);
-        if (d < least) {
-            least = d;
-            nearest = &rows[i];
-        }
-    }
+    const char *flags[N_ROWS + 1] = {NULL};
+    for (int i = 0; i < N_ROWS; i++)
+        flags[i] = rows[i].flag;
+    const char *nearest = name_nearest(flag, flags);
     if (nearest)
-        return nn_fail(error, "there is no flag %s; did you mean %s?", flag, nearest->flag);
+        return nn_fail(error, "there is no flag %s; did you mean %s?", flag, nearest);
     return nn_fail(error, "there is no flag %s; --help lists all", flag);
 }
 

@@ -3,6 +3,8 @@
 #include "server/clock.h"
 #include "server/log.h"
 #include "server/scan.h"
+#include "server/served.h"
+#include "server/update.h"
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,126 +25,7 @@ struct registry {
     bool asked, stop;           /* asked: by nobody who waits, for all models */
 };
 
-/* tables */
-
-static struct table *table_new(size_t room)
-{
-    struct table *t = calloc(1, sizeof *t + room * sizeof t->served[0]);
-    if (t)
-        atomic_init(&t->references, 1);
-    return t;
-}
-
-struct table *table_share(struct table *t)
-{
-    atomic_fetch_add(&t->references, 1);
-    return t;
-}
-
-void table_release(struct table *t)
-{
-    if (!t || atomic_fetch_sub(&t->references, 1) != 1)
-        return;
-    for (size_t i = 0; i < t->n; i++)
-        served_release(t->served[i]);
-    free(t);
-}
-
-const struct served *table_find(const struct table *t, const char *name)
-{
-    size_t low = 0, high = t->n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = strcmp(name, t->served[middle]->name);
-        if (order == 0)
-            return t->served[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
-}
-
-const char *table_problem(const struct table *t, char text[256])
-{
-    if (t->n == 0)
-        return "no models are served";
-    for (size_t i = 0; i < t->n; i++) {
-        if (!t->served[i]->model) {
-            snprintf(text, 256, "model %s has no version that can be served",
-                     t->served[i]->name);
-            return text;
-        }
-    }
-    return NULL;
-}
-
-/* one model */
-
-static bool is_same_file(const struct file_identity *a, const struct file_identity *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->modified == b->modified &&
-           a->size == b->size;
-}
-
-static bool is_unchanged(const struct registry *r, const struct served *old, int64_t version)
-{
-    struct file_identity now;
-    return old && old->model && old->version == version &&
-           scan_identify(&now, r->settings.models, old->name, version) == 0 &&
-           is_same_file(&now, &old->file);
-}
-
-/* The highest version below number `n` that can be served. NULL: none. */
-static struct served *open_lower(struct registry *r, const struct found_model *found, size_t n,
-                                 struct model_stats *stats)
-{
-    struct served *served = NULL;
-    while (!served && n-- > 0) {
-        struct nn_error error = {0};
-        served = served_open(r->settings.models, found->name, found->versions[n], stats, &error);
-        if (!served) {
-            log_event(LOG_ERROR, "version skipped", LOG_TEXT("model", found->name),
-                      LOG_INTEGER("version", found->versions[n]),
-                      LOG_TEXT("reason", error.text));
-            r->counts.skipped++;
-        }
-    }
-    return served;
-}
-
-/* What takes the place of `old` (NULL: the model is new): a reference to it, to what was
- * loaded, or NULL. */
-static struct served *update_found(struct registry *r, const struct found_model *found,
-                                   struct served *old, struct model_stats *stats,
-                                   struct reload_entry *entry)
-{
-    struct nn_error error = {0};
-    int64_t highest = found->versions[found->n - 1];
-
-    if (is_unchanged(r, old, highest))
-        return served_share(old);
-    struct served *served =
-        served_open(r->settings.models, found->name, highest, stats, &error);
-    if (served) {
-        entry->outcome = RELOAD_LOADED;
-        return served;
-    }
-    entry->outcome = RELOAD_FAILED;
-    snprintf(entry->problem, sizeof entry->problem, "%s", error.text);
-    if (old && old->model)
-        return served_share(old);
-
-    log_event(LOG_ERROR, "version skipped", LOG_TEXT("model", found->name),
-              LOG_INTEGER("version", highest), LOG_TEXT("reason", error.text));
-    r->counts.skipped++;
-    served = open_lower(r, found, found->n - 1, stats);
-    /* A new model that is broken does not enter the table of a server that is ready. */
-    if (!served && (old || r->first))
-        served = served_broken(found->name, error.text, stats);
-    return served;
-}
+/* a run */
 
 static void log_entry(const struct reload_entry *e)
 {
@@ -156,37 +39,16 @@ static void log_entry(const struct reload_entry *e)
               LOG_TEXT("reason", *e->problem ? e->problem : NULL));
 }
 
-/* `found` or `old` may be NULL, not both. -1: no memory. */
-static int update(struct registry *r, const struct found_model *found, struct served *old,
-                  struct served **served, struct reload_entry *entry)
-{
-    int64_t began = clock_now();
-    struct model_stats *stats =
-        old ? model_stats_share(old->stats) : model_stats_new(r->settings.n_loops);
-    if (!stats)
-        return -1;
-    snprintf(entry->name, sizeof entry->name, "%s", found ? found->name : old->name);
-    entry->before = old ? old->version : -1;
-    entry->outcome = found ? RELOAD_UNCHANGED : RELOAD_REMOVED;
-    *served = found ? update_found(r, found, old, stats, entry) : NULL;
-    entry->after = *served ? (*served)->version : -1;
-    entry->milliseconds = (double)(clock_now() - began) / 1e6;
-    model_stats_release(stats);
-    r->counts.loaded += entry->outcome == RELOAD_LOADED;
-    r->counts.removed += entry->outcome == RELOAD_REMOVED;
-    r->counts.failed += entry->outcome == RELOAD_FAILED;
-    log_entry(entry);
-    return 0;
-}
-
-/* a run */
-
 /* Merges what was found with what is served, both by name. Of a reload of `only` one model
  * the others stay as they are. NULL: the report says why. */
 static struct table *build(struct registry *r, const struct found *found, const char *only,
                            struct reload_report *report)
 {
     const struct table *old = r->table;
+    const struct updater updater = {.models = r->settings.models,
+                                    .n_loops = r->settings.n_loops,
+                                    .first = r->first,
+                                    .counts = &r->counts};
     size_t room = found->n + old->n, f = 0, o = 0;
     struct table *table = table_new(room);
 
@@ -196,15 +58,17 @@ static struct table *build(struct registry *r, const struct found *found, const 
     while (f < found->n || o < old->n) {
         int order = f == found->n ? 1
                     : o == old->n ? -1
-                                  : strcmp(found->models[f].name, old->served[o]->name);
+                                  : strcmp(found->models[f].name, old->models[o]->name);
         const struct found_model *model = order <= 0 ? &found->models[f++] : NULL;
-        struct served *before = order >= 0 ? old->served[o++] : NULL, *after = NULL;
+        struct served_model *before = order >= 0 ? old->models[o++] : NULL, *after = NULL;
         if (only && strcmp(only, model ? model->name : before->name) != 0)
-            after = before ? served_share(before) : NULL;
-        else if (update(r, model, before, &after, &report->entries[report->n++]) < 0)
+            after = before ? served_model_share(before) : NULL;
+        else if (model_update(&updater, model, before, &after, &report->entries[report->n]) < 0)
             goto fail;
+        else
+            log_entry(&report->entries[report->n++]);
         if (after)
-            table->served[table->n++] = after;
+            table_add(table, after);
     }
     return table;
 
@@ -216,7 +80,7 @@ fail:
 
 static bool is_same_table(const struct table *a, const struct table *b)
 {
-    return a->n == b->n && memcmp(a->served, b->served, a->n * sizeof a->served[0]) == 0;
+    return a->n == b->n && memcmp(a->models, b->models, a->n * sizeof a->models[0]) == 0;
 }
 
 /* Takes the table over. Without memory to serve from it the old one stays. */
@@ -388,31 +252,28 @@ const struct registry_counts *registry_counts(const struct registry *r)
 
 int registry_check(const char *models, struct nn_error *error)
 {
-    struct model_stats *stats = model_stats_new(1);
+    struct registry_counts counts = {0};
+    const struct updater updater = {
+        .models = models, .n_loops = 1, .first = true, .counts = &counts};
     struct found found;
     int result = 0;
 
-    if (!stats)
-        return nn_fail(error, "out of memory");
-    if (scan_folder(&found, models, error) < 0) {
-        model_stats_release(stats);
+    if (scan_folder(&found, models, error) < 0)
         return -1;
-    }
     if (found.n == 0)
         result = nn_fail(error, "%s: holds no <model>/<version>/model.safetensors", models);
     for (size_t i = 0; i < found.n; i++) {
-        const struct found_model *m = &found.models[i];
-        struct nn_error why = {0};
-        int64_t version = m->versions[m->n - 1];
-        struct served *served = served_open(models, m->name, version, stats, &why);
-        log_event(served ? LOG_INFO : LOG_ERROR, served ? "model is sound" : "model is broken",
-                  LOG_TEXT("model", m->name), LOG_INTEGER("version", version),
-                  LOG_TEXT("reason", served ? NULL : why.text));
-        if (!served)
-            result = nn_fail(error, "%s", why.text);
-        served_release(served);
+        struct reload_entry entry = {.outcome = RELOAD_FAILED, .problem = "out of memory"};
+        struct served_model *model = NULL;
+        (void)model_update(&updater, &found.models[i], NULL, &model, &entry);
+        bool sound = entry.outcome == RELOAD_LOADED;
+        log_event(sound ? LOG_INFO : LOG_ERROR, sound ? "model is sound" : "model is broken",
+                  LOG_TEXT("model", found.models[i].name), LOG_INTEGER("version", entry.after),
+                  LOG_TEXT("reason", sound ? NULL : entry.problem));
+        if (!sound)
+            result = nn_fail(error, "%s", entry.problem);
+        served_model_release(model);
     }
     scan_release(&found);
-    model_stats_release(stats);
     return result;
 }

@@ -9,45 +9,7 @@
 #ifndef SERVER_REGISTRY_H
 #define SERVER_REGISTRY_H
 
-#include "engine/engine.h"
-#include "server/buffer.h"
-#include "server/metrics.h"
-
-enum { MODEL_NAME_SIZE = 65 };
-
-/* [A-Za-z0-9_.-]{1,64}, not beginning with a dot. */
-bool registry_is_name(const char *name, size_t size);
-
-/* What tells a file from its replacement. */
-struct file_identity {
-    uint64_t device, inode;
-    int64_t modified, size;     /* nanoseconds, bytes */
-};
-
-/* A version of a model. Immutable, reference counted. */
-struct served {
-    atomic_int references;
-    char name[MODEL_NAME_SIZE];
-    int64_t version;            /* -1: no version could be loaded, see problem */
-    struct nn_model *model;     /* NULL then */
-    char problem[512];
-    struct file_identity file;
-    struct model_stats *stats;
-    struct buffer description;  /* GET /models/{m}: a JSON object */
-};
-
-struct table {
-    atomic_int references;
-    size_t n;
-    struct served *served[];    /* by name */
-};
-
-struct table *table_share(struct table *table);
-void table_release(struct table *table);        /* NULL is allowed */
-const struct served *table_find(const struct table *table, const char *name);
-
-/* NULL when every model has a version to serve and there is one; otherwise why not. */
-const char *table_problem(const struct table *table, char text[256]);
+#include "server/table.h"
 
 /* What became of one model in a reload. */
 struct reload_entry {

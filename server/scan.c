@@ -1,59 +1,52 @@
 #include "server/scan.h"
 
-#include "server/clock.h"
-#include "server/json_tensor.h"
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-bool registry_is_name(const char *name, size_t size)
+/* files */
+
+static void cut_too_long(char path[PATH_MAX], int n)
 {
-    if (size == 0 || size >= MODEL_NAME_SIZE || name[0] == '.')
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        char c = name[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '.' || c == '-'))
-            return false;
-    }
-    return true;
+    if (n < 0 || n >= PATH_MAX)
+        *path = 0;
 }
 
-/* A version as it is written: no sign, no leading zero. -1: it is none. */
-static int64_t read_version(const char *name)
+void scan_bundle_path(char path[PATH_MAX], const char *models, const char *name,
+                      int64_t version)
 {
-    int64_t version = 0;
-    size_t n = strlen(name);
-    if (n == 0 || n > 18 || name[0] == '0')
-        return -1;
-    for (size_t i = 0; i < n; i++) {
-        if (name[i] < '0' || name[i] > '9')
-            return -1;
-        version = version * 10 + (name[i] - '0');
-    }
-    return version;
+    cut_too_long(path, snprintf(path, PATH_MAX, "%s/%s/%lld/model.safetensors", models, name,
+                                (long long)version));
 }
 
-static int bundle_path(char path[PATH_MAX], const char *models, const char *name, int64_t version)
+void scan_config_path(char path[PATH_MAX], const char *models, const char *name)
 {
-    int n = snprintf(path, PATH_MAX, "%s/%s/%lld/model.safetensors", models, name,
-                     (long long)version);
-    return n < PATH_MAX ? 0 : -1;
+    cut_too_long(path, snprintf(path, PATH_MAX, "%s/%s/serving.json", models, name));
 }
 
-int scan_identify(struct file_identity *id, const char *models, const char *name, int64_t version)
+static int64_t nanoseconds(struct timespec t)
 {
-    char path[PATH_MAX];
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+int scan_identify(struct file_identity *id, const char *path)
+{
     struct stat s;
-    if (bundle_path(path, models, name, version) < 0 || stat(path, &s) < 0 || S_ISDIR(s.st_mode))
+    *id = (struct file_identity){0};
+    if (stat(path, &s) < 0 || S_ISDIR(s.st_mode))
         return -1;
-    *id = (struct file_identity){s.st_dev, s.st_ino,
-                                 s.st_mtim.tv_sec * 1000000000LL + s.st_mtim.tv_nsec, s.st_size};
+    *id = (struct file_identity){s.st_dev, s.st_ino, nanoseconds(s.st_mtim), s.st_size,
+                                 nanoseconds(s.st_ctim)};
     return 0;
+}
+
+bool scan_is_same(const struct file_identity *a, const struct file_identity *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->modified == b->modified &&
+           a->size == b->size;
 }
 
 /* the folder */
@@ -66,7 +59,8 @@ static void *grow(void *array, size_t n, size_t size)
 
 static int by_version(const void *a, const void *b)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    int64_t x = ((const struct found_version *)a)->version;
+    int64_t y = ((const struct found_version *)b)->version;
     return (x > y) - (x < y);
 }
 
@@ -79,7 +73,6 @@ static int scan_versions(struct found_model *model, const char *models, const ch
                          struct nn_error *error)
 {
     char path[PATH_MAX];
-    struct file_identity id;
     int result = 0;
 
     *model = (struct found_model){0};
@@ -91,22 +84,48 @@ static int scan_versions(struct found_model *model, const char *models, const ch
                    ? 0
                    : nn_fail(error, "%s: %s", path, strerror(errno));
     for (struct dirent *e; result == 0 && (e = readdir(folder));) {
-        int64_t version = read_version(e->d_name);
-        if (version < 0 || scan_identify(&id, models, name, version) < 0)
+        struct found_version found = {.version = name_version(e->d_name, strlen(e->d_name))};
+        char bundle[PATH_MAX];
+        if (found.version < 0)
             continue;
-        int64_t *grown = grow(model->versions, model->n, sizeof *grown);
+        scan_bundle_path(bundle, models, name, found.version);
+        if (scan_identify(&found.file, bundle) < 0)
+            continue;
+        struct found_version *grown = grow(model->versions, model->n, sizeof *grown);
         if (!grown) {
             result = nn_fail(error, "%s: out of memory", path);
             break;
         }
         model->versions = grown;
-        model->versions[model->n++] = version;
+        model->versions[model->n++] = found;
     }
     closedir(folder);
     if (model->n)
         qsort(model->versions, model->n, sizeof *model->versions, by_version);
     snprintf(model->name, sizeof model->name, "%s", name);
+    scan_config_path(path, models, name);
+    (void)scan_identify(&model->config_file, path); /* absent is all zero */
     return result;
+}
+
+/* FNV-1a. */
+static uint64_t hash(uint64_t h, const void *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3;
+    return h;
+}
+
+static uint64_t fingerprint(const struct found *found)
+{
+    uint64_t h = 0xcbf29ce484222325;
+    for (size_t i = 0; i < found->n; i++) {
+        const struct found_model *m = &found->models[i];
+        h = hash(h, m->name, strlen(m->name) + 1);
+        h = hash(h, &m->config_file, sizeof m->config_file);
+        h = hash(h, m->versions, m->n * sizeof *m->versions);
+    }
+    return h;
 }
 
 int scan_folder(struct found *found, const char *models, struct nn_error *error)
@@ -119,7 +138,7 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         return nn_fail(error, "%s: %s", models, strerror(errno));
     for (struct dirent *e; result == 0 && (e = readdir(folder));) {
         struct found_model model;
-        if (!registry_is_name(e->d_name, strlen(e->d_name)))
+        if (!name_is_valid(e->d_name, strlen(e->d_name)))
             continue;
         result = scan_versions(&model, models, e->d_name, error);
         if (result < 0 || model.n == 0) {
@@ -140,6 +159,8 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         qsort(found->models, found->n, sizeof *found->models, by_name);
     if (result < 0)
         scan_release(found);
+    else
+        found->fingerprint = fingerprint(found);
     return result;
 }
 
@@ -149,142 +170,4 @@ void scan_release(struct found *found)
         free(found->models[i].versions);
     free(found->models);
     *found = (struct found){0};
-}
-
-/* what GET /models/{m} says */
-
-static void describe_ports(struct buffer *out, const char *key, const struct nn_model *model,
-                           int n, const struct nn_port *(*port)(const struct nn_model *, int))
-{
-    buffer_printf(out, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++) {
-        buffer_add_text(out, i ? "," : "");
-        json_write_port(out, port(model, i));
-    }
-    buffer_add_text(out, "]");
-}
-
-/* That the bundle's "training" is a JSON object was checked when it was read. */
-static void describe_training(struct buffer *out, const struct nn_model *model)
-{
-    const char *text = nn_model_metadata(model, "training");
-    buffer_add_text(out, ",\"training\":");
-    buffer_add_text(out, text ? text : "null");
-}
-
-static void describe(struct served *s, double milliseconds)
-{
-    struct buffer *out = &s->description;
-    struct timespec now;
-    char since[CLOCK_TEXT];
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    clock_text(since, now);
-    buffer_add_text(out, "{\"name\":");
-    buffer_add_json_string(out, s->name);
-    if (!s->model) {
-        buffer_add_text(out, ",\"version\":null,\"state\":\"failed\",\"reason\":");
-        buffer_add_json_string(out, s->problem);
-        buffer_add_text(out, "}");
-        return;
-    }
-    const char *unbatched = nn_model_unbatched(s->model);
-    buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"ready\",\"since\":\"%s\"",
-                  (long long)s->version, since);
-    buffer_printf(out, ",\"load_milliseconds\":%.3f,\"parameters\":%lld,\"batched\":%s",
-                  milliseconds, (long long)nn_model_n_parameters(s->model),
-                  unbatched ? "false" : "true");
-    if (unbatched) {
-        buffer_add_text(out, ",\"unbatched_because\":");
-        buffer_add_json_string(out, unbatched);
-    }
-    describe_ports(out, "inputs", s->model, nn_model_n_inputs(s->model), nn_model_input);
-    describe_ports(out, "outputs", s->model, nn_model_n_outputs(s->model), nn_model_output);
-    buffer_add_text(out, ",\"labels\":[");
-    for (int i = 0; i < nn_model_n_labels(s->model); i++) {
-        buffer_add_text(out, i ? "," : "");
-        buffer_add_json_string(out, nn_model_label(s->model, i));
-    }
-    buffer_add_text(out, "]");
-    describe_training(out, s->model);
-    buffer_add_text(out, "}");
-}
-
-/* served versions */
-
-static struct served *served_new(const char *name, int64_t version, struct model_stats *stats)
-{
-    struct served *s = calloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    atomic_init(&s->references, 1);
-    snprintf(s->name, sizeof s->name, "%s", name);
-    s->version = version;
-    s->stats = model_stats_share(stats);
-    return s;
-}
-
-struct served *served_open(const char *models, const char *name, int64_t version,
-                           struct model_stats *stats, struct nn_error *error)
-{
-    char path[PATH_MAX];
-    int64_t began = clock_now();
-    struct served *s = served_new(name, version, stats);
-
-    if (!s) {
-        nn_fail(error, "%s: out of memory", name);
-        return NULL;
-    }
-    /* Identified before it is read: a file that is replaced meanwhile is read again by the
-     * next reload, never taken for the new one. */
-    if (bundle_path(path, models, name, version) < 0 ||
-        scan_identify(&s->file, models, name, version) < 0) {
-        nn_fail(error, "%s: version %lld is gone", name, (long long)version);
-        goto fail;
-    }
-    s->model = nn_model_open(path, error);
-    if (!s->model)
-        goto fail;
-    if (nn_model_n_inputs(s->model) > TENSOR_MAX_PORTS ||
-        nn_model_n_outputs(s->model) > TENSOR_MAX_PORTS) {
-        nn_fail(error, "%s: at most %d inputs and outputs can be served", path,
-                TENSOR_MAX_PORTS);
-        goto fail;
-    }
-    describe(s, (double)(clock_now() - began) / 1e6);
-    if (s->description.failed) {
-        nn_fail(error, "%s: out of memory", path);
-        goto fail;
-    }
-    return s;
-
-fail:
-    served_release(s);
-    return NULL;
-}
-
-struct served *served_broken(const char *name, const char *problem, struct model_stats *stats)
-{
-    struct served *s = served_new(name, -1, stats);
-    if (s) {
-        snprintf(s->problem, sizeof s->problem, "%s", problem);
-        describe(s, 0);
-    }
-    return s;
-}
-
-struct served *served_share(struct served *s)
-{
-    atomic_fetch_add(&s->references, 1);
-    return s;
-}
-
-void served_release(struct served *s)
-{
-    if (!s || atomic_fetch_sub(&s->references, 1) != 1)
-        return;
-    nn_model_close(s->model);
-    model_stats_release(s->stats);
-    buffer_release(&s->description);
-    free(s);
 }

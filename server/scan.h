@@ -1,21 +1,29 @@
 /*
- * The folder of models: what is in it, and opening one version.
+ * The folder of models: what is in it, without opening any of it.
  */
 #ifndef SERVER_SCAN_H
 #define SERVER_SCAN_H
 
-#include "server/registry.h"
+#include "server/table.h"
+#include <limits.h>
 
-/* A folder that holds versions, in numeric order. */
+struct found_version {
+    int64_t version;
+    struct file_identity file;
+};
+
+/* A folder that holds versions. */
 struct found_model {
     char name[MODEL_NAME_SIZE];
+    struct file_identity config_file; /* serving.json */
     size_t n;
-    int64_t *versions;          /* ascending, at least one */
+    struct found_version *versions; /* ascending, at least one */
 };
 
 struct found {
     size_t n;
     struct found_model *models; /* by name */
+    uint64_t fingerprint;       /* changes with everything that is in here */
 };
 
 /* Links are followed; what is no model is left out. On failure nothing is owned. */
@@ -23,17 +31,13 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
 void scan_release(struct found *found);
 
 /* -1: there is no such file. */
-int scan_identify(struct file_identity *identity, const char *models, const char *name,
-                  int64_t version);
+int scan_identify(struct file_identity *identity, const char *path);
 
-/* Opens a version. `stats` is shared. NULL: the error names the file. */
-struct served *served_open(const char *models, const char *name, int64_t version,
-                           struct model_stats *stats, struct nn_error *error);
+bool scan_is_same(const struct file_identity *a, const struct file_identity *b);
 
-/* An entry for a model of which no version could be loaded. NULL: no memory. */
-struct served *served_broken(const char *name, const char *problem, struct model_stats *stats);
-
-struct served *served_share(struct served *served);
-void served_release(struct served *served);     /* NULL is allowed */
+/* What is too long becomes "". */
+void scan_bundle_path(char path[PATH_MAX], const char *models, const char *name,
+                      int64_t version);
+void scan_config_path(char path[PATH_MAX], const char *models, const char *name);
 
 #endif

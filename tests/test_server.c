@@ -240,7 +240,8 @@ static void models_are_described(void **state)
                                  "\"shape\":[-1,4]}]"));
     assert_non_null(strstr(body, "\"outputs\":[{\"name\":\"y\",\"datatype\":\"FP32\","
                                  "\"shape\":[-1,3]}]"));
-    assert_non_null(strstr(body, "\"labels\":[],\"training\":null}"));
+    assert_non_null(strstr(body, "\"labels\":[],\"training\":null,\"versions\":[{\"version\":"
+                                 "\"3\",\"state\":\"ready\"}],\"version_labels\":{}}"));
 }
 
 static void metrics_count_what_happened(void **state)

@@ -285,7 +285,7 @@ static void a_model_that_is_broken_is_not_available(void **state)
         usleep(10000);
     }
     static const char expected[] =
-        "{\"model_version_status\":[{\"version\":\"0\",\"state\":\"END\",\"status\":"
+        "{\"model_version_status\":[{\"version\":\"1\",\"state\":\"END\",\"status\":"
         "{\"error_code\":\"UNKNOWN\",\"error_message\":\"";
     if (strstr(answer, expected) != answer)
         assert_string_equal(answer, expected);

@@ -98,7 +98,7 @@ static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
         if (*model)
             return http_error(r, 400, "model: is there twice");
         if (json_scan_peek(&s) != '"' || json_scan_string(&s, &name, NULL) != 0 ||
-            !registry_is_name(name.begin, (size_t)(name.end - name.begin)))
+            !name_is_valid(name.begin, (size_t)(name.end - name.begin)))
             return http_error(r, 400, "model: expected the name of a model");
         snprintf(model, MODEL_NAME_SIZE, "%.*s", (int)(name.end - name.begin), name.begin);
     }

@@ -35,9 +35,11 @@ static inline struct loop *api_loop(const struct http_request *request)
     return request->owner;
 }
 
-/* The model that the path names, or the default one. NULL: request is answered, *status
- * tells how. */
-const struct served *api_find_model(struct http_request *request, int *status);
+/* The version that a request to the model (NULL: there is none) means by its path: the version
+ * or label in it, or what the model's name alone means, which a route that predicts shares out
+ * among the labels. NULL: *why says why not. */
+const struct served *api_choose(struct http_request *request,
+                                const struct served_model *model, enum choice *why);
 
 /* Has the model of the path, or "" for all, reloaded; `report` writes the answer, on the
  * registry's thread. Returns the status for now. */

@@ -137,9 +137,9 @@ static const struct {
     {"predictd_instances_total", "Rows computed.", offsetof(struct model_counters, rows)},
 };
 
-static void model_labels(char labels[128], const struct served *served)
+static void model_labels(char labels[128], const struct served_model *model)
 {
-    snprintf(labels, 128, "model=\"%s\"", served->name);
+    snprintf(labels, 128, "model=\"%s\"", model->name);
 }
 
 static void write_model_histogram(struct buffer *out, const struct table *t, const char *name,
@@ -148,13 +148,20 @@ static void write_model_histogram(struct buffer *out, const struct table *t, con
     metrics_begin(out, name, "histogram", help);
     for (size_t m = 0; m < t->n; m++) {
         struct histogram *parts[MAX_PARTS];
-        struct model_stats *stats = t->served[m]->stats;
+        struct model_stats *stats = t->models[m]->stats;
         char labels[128];
         for (int l = 0; l < stats->n_loops; l++)
             parts[l] = (struct histogram *)((char *)&stats->loops[l] + offset);
-        model_labels(labels, t->served[m]);
+        model_labels(labels, t->models[m]);
         metrics_histogram(out, name, labels, parts, stats->n_loops);
     }
+}
+
+static void write_info(struct buffer *out, const char *name, int64_t version, double value)
+{
+    char labels[128];
+    snprintf(labels, sizeof labels, "model=\"%s\",version=\"%lld\"", name, (long long)version);
+    metrics_sample(out, "predictd_model_info", labels, value);
 }
 
 static void write_models(struct buffer *out, const struct table *t)
@@ -163,19 +170,21 @@ static void write_models(struct buffer *out, const struct table *t)
 
     metrics_begin(out, "predictd_model_info", "gauge", "The version of a model that is served.");
     for (size_t m = 0; m < t->n; m++) {
-        snprintf(labels, sizeof labels, "model=\"%s\",version=\"%lld\"", t->served[m]->name,
-                 (long long)t->served[m]->version);
-        metrics_sample(out, "predictd_model_info", labels, t->served[m]->model != NULL);
+        const struct served_model *model = t->models[m];
+        for (size_t i = 0; i < model->n; i++)
+            write_info(out, model->name, model->versions[i]->version, 1);
+        if (model->n == 0)
+            write_info(out, model->name, -1, 0);
     }
     for (size_t i = 0; i < sizeof per_model / sizeof per_model[0]; i++) {
         metrics_begin(out, per_model[i].name, "counter", per_model[i].help);
         for (size_t m = 0; m < t->n; m++) {
-            struct model_stats *stats = t->served[m]->stats;
+            struct model_stats *stats = t->models[m]->stats;
             uint64_t n = 0;
             for (int l = 0; l < stats->n_loops; l++)
                 n += counter_read(
                     (struct counter *)((char *)&stats->loops[l] + per_model[i].offset));
-            model_labels(labels, t->served[m]);
+            model_labels(labels, t->models[m]);
             metrics_sample(out, per_model[i].name, labels, (double)n);
         }
     }
@@ -187,8 +196,8 @@ static void write_models(struct buffer *out, const struct table *t)
                           offsetof(struct model_counters, computations));
     metrics_begin(out, "predictd_batch_size", "histogram", "Rows of a batch.");
     for (size_t m = 0; m < t->n; m++) {
-        model_labels(labels, t->served[m]);
-        metrics_sizes(out, "predictd_batch_size", labels, t->served[m]->stats);
+        model_labels(labels, t->models[m]);
+        metrics_sizes(out, "predictd_batch_size", labels, t->models[m]->stats);
     }
 }
 

@@ -37,34 +37,47 @@ static int read_filter(struct http_request *r, bool *ready)
     return 0;
 }
 
+static void write_state(struct buffer *out, const char **comma, const char *name, int64_t version,
+                        const char *problem)
+{
+    buffer_printf(out, "%s{\"name\":", *comma);
+    buffer_add_json_string(out, name);
+    if (version > 0)
+        buffer_printf(out, ",\"version\":\"%lld\"", (long long)version);
+    if (problem) {
+        buffer_add_text(out, ",\"state\":\"UNAVAILABLE\",\"reason\":");
+        buffer_add_json_string(out, problem);
+        buffer_add_text(out, "}");
+    } else {
+        buffer_add_text(out, ",\"state\":\"READY\"}");
+    }
+    *comma = ",";
+}
+
+static void write_states(struct buffer *out, const char **comma, const struct served_model *m,
+                         bool ready)
+{
+    for (size_t i = 0; i < m->n; i++)
+        write_state(out, comma, m->name, m->versions[i]->version, NULL);
+    for (size_t i = 0; i < m->n_unserved && !ready && m->n; i++)
+        write_state(out, comma, m->name, m->unserved[i].version, m->unserved[i].problem);
+    if (m->n == 0 && !ready)
+        write_state(out, comma, m->name, 0, m->problem);
+}
+
 int v2_index(struct http_request *r)
 {
     const struct table *table = api_loop(r)->table;
-    struct buffer *out = &r->answer;
     const char *comma = "";
     bool ready = false;
     int status = read_filter(r, &ready);
 
     if (status)
         return status;
-    buffer_add_text(out, "[");
-    for (size_t i = 0; table && i < table->n; i++) {
-        const struct served *served = table->served[i];
-        if (ready && !served->model)
-            continue;
-        buffer_printf(out, "%s{\"name\":", comma);
-        buffer_add_json_string(out, served->name);
-        if (served->model) {
-            buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"READY\"}",
-                          (long long)served->version);
-        } else {
-            buffer_add_text(out, ",\"state\":\"UNAVAILABLE\",\"reason\":");
-            buffer_add_json_string(out, served->problem);
-            buffer_add_text(out, "}");
-        }
-        comma = ",";
-    }
-    buffer_add_text(out, "]");
+    buffer_add_text(&r->answer, "[");
+    for (size_t i = 0; table && i < table->n; i++)
+        write_states(&r->answer, &comma, table->models[i], ready);
+    buffer_add_text(&r->answer, "]");
     return 200;
 }
 
@@ -103,7 +116,7 @@ static int refuse_parameters(struct http_request *r)
 int v2_load(struct http_request *r)
 {
     int status = refuse_parameters(r);
-    if (!status && !registry_is_name(r->model, strlen(r->model)))
+    if (!status && !name_is_valid(r->model, strlen(r->model)))
         status = http_error(r, 404, "failed to load '%s', there is no such model", r->model);
     return status ? status : api_start_reload(r, r->model, report_load);
 }

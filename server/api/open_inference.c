@@ -40,21 +40,12 @@ static bool is_number(const char *text)
     return *text && !text[strspn(text, "0123456789")];
 }
 
-/* Whether `text` is the version, however many zeros are in front of it. */
-static bool is_version(const char *text, int64_t version)
-{
-    int64_t value = 0;
-    for (; *text; text++)
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, *text - '0', &value))
-            return false;
-    return value == version;
-}
-
 const struct served *v2_find(struct http_request *r, int *status)
 {
     const struct table *table = api_loop(r)->table;
-    const struct served *served = table ? table_find(table, r->model) : NULL;
+    const struct served_model *model = table ? table_find(table, r->model) : NULL;
+    enum choice why;
+    const struct served *served = api_choose(r, model, &why);
 
     if (!table) {
         *status = http_error(r, 503, "the models are being loaded");
@@ -62,18 +53,20 @@ const struct served *v2_find(struct http_request *r, int *status)
         *status =
             http_error(r, 400, "failed to get model version from specified version string '%s'",
                        r->version);
-    } else if (!served) {
+    } else if (!model) {
         *status = http_error(r, 404, "Request for unknown model: '%s' is not found", r->model);
-    } else if (*r->version && !is_version(r->version, served->version)) {
+    } else if (why == CHOICE_NO_VERSION) {
         *status = http_error(r, 404, "Request for unknown model: '%s' version %s is not found",
                              r->model, r->version);
-    } else if (!served->model) {
+    } else if (!served && *r->version) {
+        *status = http_error(
+            r, 503, "model '%s' is not at ready state: version %s cannot be served", r->model,
+            r->version);
+    } else if (!served) {
         *status = http_error(
             r, 503, "model '%s' is not at ready state: no version can be served", r->model);
-    } else {
-        return served;
     }
-    return NULL;
+    return served;
 }
 
 static void write_ports(struct buffer *out, const char *key, const struct nn_model *model,
@@ -87,6 +80,14 @@ static void write_ports(struct buffer *out, const char *key, const struct nn_mod
     buffer_add_text(out, "]");
 }
 
+static void write_versions(struct buffer *out, const struct served_model *model)
+{
+    buffer_add_text(out, ",\"versions\":[");
+    for (size_t i = 0; i < model->n; i++)
+        buffer_printf(out, "%s\"%lld\"", i ? "," : "", (long long)model->versions[i]->version);
+    buffer_add_text(out, "]");
+}
+
 int v2_model(struct http_request *r)
 {
     int status;
@@ -97,8 +98,8 @@ int v2_model(struct http_request *r)
         return status;
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
-    buffer_printf(out, ",\"versions\":[\"%lld\"],\"platform\":\"predictd\"",
-                  (long long)served->version);
+    write_versions(out, table_find(api_loop(r)->table, r->model));
+    buffer_add_text(out, ",\"platform\":\"predictd\"");
     write_ports(out, "inputs", served->model, nn_model_n_inputs(served->model), nn_model_input);
     write_ports(out, "outputs", served->model, nn_model_n_outputs(served->model),
                 nn_model_output);
@@ -139,6 +140,21 @@ static void write_config_ports(struct buffer *out, const char *key,
     buffer_add_text(out, "]");
 }
 
+static void write_policy(struct buffer *out, const struct serving_config *c)
+{
+    buffer_add_text(out, ",\"version_policy\":{");
+    if (c->policy == SERVING_ALL)
+        buffer_add_text(out, "\"all\":{}}");
+    else if (c->policy == SERVING_LATEST)
+        buffer_printf(out, "\"latest\":{\"num_versions\":%lld}}", (long long)c->latest);
+    if (c->policy != SERVING_SPECIFIED)
+        return;
+    buffer_add_text(out, "\"specific\":{\"versions\":[");
+    for (int i = 0; i < c->n_specific; i++)
+        buffer_printf(out, "%s%lld", i ? "," : "", (long long)c->specific[i]);
+    buffer_add_text(out, "]}}");
+}
+
 /* max_batch_size is what clients take it for: the most rows of a request. What is more than
  * preferred_batch_size is split. */
 int v2_config(struct http_request *r)
@@ -150,12 +166,13 @@ int v2_config(struct http_request *r)
 
     if (!served)
         return status;
+    const struct serving_config *config = &table_find(api_loop(r)->table, r->model)->config;
     bool batched = !nn_model_unbatched(served->model);
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
-    buffer_printf(out,
-                  ",\"platform\":\"predictd\",\"backend\":\"predictd\",\"version_policy\":"
-                  "{\"latest\":{\"num_versions\":1}},\"max_batch_size\":%lld",
+    buffer_add_text(out, ",\"platform\":\"predictd\",\"backend\":\"predictd\"");
+    write_policy(out, config);
+    buffer_printf(out, ",\"max_batch_size\":%lld",
                   batched ? (long long)options->max_instances : 0LL);
     write_config_ports(out, "input", served->model, nn_model_n_inputs(served->model),
                        nn_model_input);
@@ -165,7 +182,8 @@ int v2_config(struct http_request *r)
         buffer_printf(out,
                       ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
                       "\"max_queue_delay_microseconds\":0}",
-                      (long long)options->max_batch);
+                      (long long)(config->max_batch_size > 0 ? config->max_batch_size
+                                                             : options->max_batch));
     buffer_add_text(out, "}");
     return 200;
 }

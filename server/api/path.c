@@ -41,7 +41,7 @@ static bool take_name(const char **path, char key, struct http_request *r, bool 
                   : key == 'v' ? sizeof r->version
                                : sizeof r->label;
     size_t size = strcspn(*path, "/:");
-    if (size == 0 || (!decodes && !registry_is_name(*path, size)))
+    if (size == 0 || (!decodes && !name_is_valid(*path, size)))
         return false;
     decode(*path, size, out, room);
     *path += size;

@@ -2,22 +2,33 @@
 
 #include "server/json_tensor.h"
 
-const struct served *api_find_model(struct http_request *r, int *status)
+const struct served *api_choose(struct http_request *r, const struct served_model *model,
+                                enum choice *why)
+{
+    if (!model || !r->route->predicts || *r->version || *r->label)
+        return served_model_choose(model, r->version, r->label, why);
+    const char *header = model->config.canary_header;
+    return served_model_split(model, *header ? http_header(r, header) : NULL, why);
+}
+
+/* The model that the path names, or the default one. NULL: request is answered, *status tells
+ * how. */
+static const struct served_model *find_model(struct http_request *r, int *status)
 {
     const struct loop *l = api_loop(r);
     const struct table *table = l->table;
     const char *name = *r->model ? r->model : l->server->options->default_model;
-    const struct served *served = NULL;
+    const struct served_model *model = NULL;
 
     if (!table || table->n == 0)
-        *status = http_error(r, 503, "%s", table ? "no models are served"
-                                                 : "the models are being loaded");
+        *status = http_error(r, 503, "%s",
+                             table ? "no models are served" : "the models are being loaded");
     else if (!name && table->n > 1)
-        *status = http_error(r, 404, "%zu models are served: use /models/{name}/predict",
-                             table->n);
-    else if (!(served = name ? table_find(table, name) : table->served[0]))
+        *status =
+            http_error(r, 404, "%zu models are served: use /models/{name}/predict", table->n);
+    else if (!(model = name ? table_find(table, name) : table->models[0]))
         *status = http_error(r, 404, "there is no model %s", name);
-    return served;
+    return model;
 }
 
 static int read_rows(struct http_request *r, const struct served *served,
@@ -53,13 +64,34 @@ static int write_rows(struct http_request *r, const struct served *served,
 
 static const struct codec codec = {.read = read_rows, .write = write_rows};
 
+int api_model(struct http_request *r)
+{
+    int status = 0;
+    const struct served_model *model = find_model(r, &status);
+    if (!model)
+        return status;
+    buffer_add(&r->answer, model->description.data, model->description.size);
+    return 200;
+}
+
 int api_predict(struct http_request *r)
 {
     int status = 0;
-    const struct served *served = api_find_model(r, &status);
-    if (!served)
+    enum choice why;
+    const struct served_model *model = find_model(r, &status);
+    const struct served *served = model ? api_choose(r, model, &why) : NULL;
+
+    if (!model)
         return status;
-    if (!served->model)
-        return http_error(r, 503, "model %s has no version that can be served", served->name);
-    return batcher_add(api_loop(r)->batcher, served, &codec, r);
+    if (served)
+        return batcher_add(api_loop(r)->batcher, served, &codec, r);
+    if (why == CHOICE_NO_VERSION)
+        return http_error(r, 404, "model %s has no version %s", model->name, r->version);
+    if (why == CHOICE_NO_LABEL)
+        return http_error(r, 404, "model %s has no label %s", model->name, r->label);
+    if (model->n == 0)
+        return http_error(r, 503, "model %s has no version that can be served", model->name);
+    return http_error(r, 503, "%s %s of model %s cannot be served",
+                      *r->label ? "label" : "version", *r->label ? r->label : r->version,
+                      model->name);
 }

@@ -50,6 +50,9 @@ const struct route api_routes[] = {
     {"/v1/models/{m}[/versions/{v}][/labels/{l}]/metadata", HTTP_GET, tfs_metadata,
      .foreign = true, .index = 26},
     {"/v1/models", HTTP_GET, tfs_no_model, .foreign = true, .index = 27},
+
+    {"/models/{m}/versions/{v}/predict", HTTP_POST, api_predict, .predicts = true, .index = 28},
+    {"/models/{m}/labels/{l}/predict", HTTP_POST, api_predict, .predicts = true, .index = 29},
 };
 
 const int api_n_routes = sizeof api_routes / sizeof api_routes[0];

@@ -115,11 +115,12 @@ int v2_all_statistics(struct http_request *r)
     const char *comma = "";
     buffer_add_text(&r->answer, "{\"model_stats\":[");
     for (size_t i = 0; table && i < table->n; i++) {
-        if (!table->served[i]->model)
-            continue;
-        buffer_add_text(&r->answer, comma);
-        write_model(&r->answer, table->served[i]);
-        comma = ",";
+        const struct served_model *m = table->models[i];
+        for (size_t k = 0; k < m->n; k++) {
+            buffer_add_text(&r->answer, comma);
+            write_model(&r->answer, m->versions[k]);
+            comma = ",";
+        }
     }
     buffer_add_text(&r->answer, "]}");
     return 200;

@@ -2,6 +2,7 @@
 
 #include "server/api/api.h"
 #include "server/tfs.h"
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -25,56 +26,70 @@ static int fail_malformed(struct http_request *r)
     return tfs_malformed(r, r->method == HTTP_POST ? "POST" : "GET");
 }
 
-/* The number of decimal digits, or -1: it is more than int64. */
-static int64_t read_version(const char *text)
+/* Whether decimal digits are more than int64. */
+static bool is_too_large(const char *digits)
 {
     int64_t value = 0;
-    for (; *text; text++)
+    for (; *digits; digits++)
         if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, *text - '0', &value))
-            return -1;
-    return value;
+            __builtin_add_overflow(value, *digits - '0', &value))
+            return true;
+    return false;
+}
+
+static int fail_unknown(struct http_request *r)
+{
+    if (*r->version)
+        return http_error(r, 404, "Servable not found for request: Specific(%s, %s)", r->model,
+                          r->version);
+    return http_error(r, 404, "Servable not found for request: Latest(%s)", r->model);
 }
 
 /* The model of the path, which may be one without a version that can be served. NULL: request
  * is answered, *status tells how. */
-static const struct served *find(struct http_request *r, int *status)
+static const struct served_model *find_model(struct http_request *r, int *status)
 {
     const struct table *table = api_loop(r)->table;
-    const struct served *served = table ? table_find(table, r->model) : NULL;
-    int64_t version = read_version(r->version);
+    const struct served_model *model = table ? table_find(table, r->model) : NULL;
 
     if (r->version[strspn(r->version, "0123456789")] || (*r->version && *r->label))
         *status = fail_malformed(r);
-    else if (version < 0)
+    else if (is_too_large(r->version))
         *status = http_error(r, 400, "Failed to convert version: %s", r->version);
     else if (!table)
         *status = http_error(r, 503, "the models are being loaded");
-    else if (served && *r->label)
-        *status = http_error(r, 400, "Unrecognized servable version label: %s", r->label);
-    else if (*r->version && (!served || served->version != version))
-        *status = http_error(r, 404, "Servable not found for request: Specific(%s, %lld)",
-                             r->model, (long long)version);
-    else if (!served)
-        *status = http_error(r, 404, "Servable not found for request: Latest(%s)", r->model);
+    else if (!model)
+        *status = fail_unknown(r);
     else
-        return served;
+        return model;
     return NULL;
 }
 
-static const struct served *find_available(struct http_request *r, int *status)
+static int fail_choice(struct http_request *r, const struct served_model *model, enum choice why)
 {
-    const struct served *served = find(r, status);
-    if (!served || served->model)
-        return served;
-    *status = http_error(r, 503, "model %s has no version that can be served", served->name);
-    return NULL;
+    if (why == CHOICE_NO_LABEL)
+        return http_error(r, 400, "Unrecognized servable version label: %s", r->label);
+    if (why == CHOICE_NO_VERSION)
+        return fail_unknown(r);
+    if (model->n == 0)
+        return http_error(r, 503, "model %s has no version that can be served", model->name);
+    return http_error(r, 503, "that version of model %s cannot be served", model->name);
+}
+
+static const struct served *find(struct http_request *r, int *status)
+{
+    enum choice why;
+    const struct served_model *model = find_model(r, status);
+    const struct served *served = model ? api_choose(r, model, &why) : NULL;
+    if (model && !served)
+        *status = fail_choice(r, model, why);
+    return served;
 }
 
 static int add(struct http_request *r, const struct codec *codec)
 {
     int status;
-    const struct served *served = find_available(r, &status);
+    const struct served *served = find(r, &status);
     return served ? batcher_add(api_loop(r)->batcher, served, codec, r) : status;
 }
 
@@ -93,21 +108,55 @@ int tfs_regress(struct http_request *r)
     return add(r, &tfs_regress_codec);
 }
 
+static void write_status(struct buffer *out, const char *comma, int64_t version,
+                         const char *problem)
+{
+    buffer_printf(out,
+                  "%s{\"version\":\"%lld\",\"state\":\"%s\",\"status\":{\"error_code\":\"%s\","
+                  "\"error_message\":",
+                  comma, (long long)version, *problem ? "END" : "AVAILABLE",
+                  *problem ? "UNKNOWN" : "OK");
+    buffer_add_json_string(out, problem);
+    buffer_add_text(out, "}}");
+}
+
+static int64_t label_version(const struct served_model *model, const char *label)
+{
+    for (int i = 0; i < model->config.n_labels; i++)
+        if (strcmp(model->config.labels[i].name, label) == 0)
+            return model->config.labels[i].version;
+    return 0;
+}
+
+/* Of the version or label in the path, or of all versions, the highest first. */
 int tfs_status(struct http_request *r)
 {
-    int status;
-    const struct served *served = find(r, &status);
-    struct buffer *out = &r->answer;
+    int status = 0;
+    enum choice why;
+    const struct served_model *model = find_model(r, &status);
+    const char *comma = "";
 
-    if (!served)
+    if (!model)
         return status;
-    buffer_printf(out,
-                  "{\"model_version_status\":[{\"version\":\"%lld\",\"state\":\"%s\","
-                  "\"status\":{\"error_code\":\"%s\",\"error_message\":",
-                  served->model ? (long long)served->version : 0LL,
-                  served->model ? "AVAILABLE" : "END", served->model ? "OK" : "UNKNOWN");
-    buffer_add_json_string(out, served->problem);
-    buffer_add_text(out, "}}]}");
+    if (!api_choose(r, model, &why) && why != CHOICE_BROKEN)
+        return fail_choice(r, model, why);
+    int64_t one = *r->label ? label_version(model, r->label) : strtoll(r->version, NULL, 10);
+    buffer_add_text(&r->answer, "{\"model_version_status\":[");
+    for (size_t i = model->n; i-- > 0;) {
+        if (one && model->versions[i]->version != one)
+            continue;
+        write_status(&r->answer, comma, model->versions[i]->version, "");
+        comma = ",";
+    }
+    for (size_t i = model->n_unserved; i-- > 0;) {
+        if (one && model->unserved[i].version != one)
+            continue;
+        write_status(&r->answer, comma, model->unserved[i].version, model->unserved[i].problem);
+        comma = ",";
+    }
+    if (!*comma)                /* its serving.json is broken */
+        write_status(&r->answer, comma, 0, model->problem);
+    buffer_add_text(&r->answer, "]}");
     return 200;
 }
 
@@ -146,7 +195,7 @@ static void write_ports(struct buffer *out, const struct nn_model *model, int n,
 int tfs_metadata(struct http_request *r)
 {
     int status;
-    const struct served *served = find_available(r, &status);
+    const struct served *served = find(r, &status);
     struct buffer *out = &r->answer;
 
     if (!served)

@@ -1,0 +1,214 @@
+#include "server/served.h"
+
+#include "server/clock.h"
+#include "server/json_tensor.h"
+#include "server/scan.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { ATTEMPTS = 3 }; /* at a file that is being replaced */
+
+/* what GET /models/{m} says of a version */
+
+static void describe_ports(struct buffer *out, const char *key, const struct nn_model *model,
+                           int n, const struct nn_port *(*port)(const struct nn_model *, int))
+{
+    buffer_printf(out, ",\"%s\":[", key);
+    for (int i = 0; i < n; i++) {
+        buffer_add_text(out, i ? "," : "");
+        json_write_port(out, port(model, i));
+    }
+    buffer_add_text(out, "]");
+}
+
+/* That the bundle's "training" is a JSON object was checked when it was read. */
+static void describe_training(struct buffer *out, const struct nn_model *model)
+{
+    const char *text = nn_model_metadata(model, "training");
+    buffer_add_text(out, ",\"training\":");
+    buffer_add_text(out, text ? text : "null");
+}
+
+static void describe(struct served *s, double milliseconds)
+{
+    struct buffer *out = &s->description;
+    struct timespec now;
+    char since[CLOCK_TEXT];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    clock_text(since, now);
+    buffer_add_text(out, "{\"name\":");
+    buffer_add_json_string(out, s->name);
+    const char *unbatched = nn_model_unbatched(s->model);
+    buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"ready\",\"since\":\"%s\"",
+                  (long long)s->version, since);
+    buffer_printf(out, ",\"load_milliseconds\":%.3f,\"parameters\":%lld,\"batched\":%s",
+                  milliseconds, (long long)nn_model_n_parameters(s->model),
+                  unbatched ? "false" : "true");
+    if (unbatched) {
+        buffer_add_text(out, ",\"unbatched_because\":");
+        buffer_add_json_string(out, unbatched);
+    }
+    describe_ports(out, "inputs", s->model, nn_model_n_inputs(s->model), nn_model_input);
+    describe_ports(out, "outputs", s->model, nn_model_n_outputs(s->model), nn_model_output);
+    buffer_add_text(out, ",\"labels\":[");
+    for (int i = 0; i < nn_model_n_labels(s->model); i++) {
+        buffer_add_text(out, i ? "," : "");
+        buffer_add_json_string(out, nn_model_label(s->model, i));
+    }
+    buffer_add_text(out, "]");
+    describe_training(out, s->model);
+    buffer_add_text(out, "}");
+}
+
+/* opening */
+
+static void clear_inputs(const struct nn_model *model, struct nn_session *session, int64_t rows)
+{
+    for (int i = 0; i < nn_model_n_inputs(model); i++) {
+        const struct nn_port *port = nn_model_input(model, i);
+        int64_t fixed = tensor_fixed_rows(port);
+        memset(nn_session_input(session, i), 0,
+               (size_t)(fixed ? fixed : rows) * tensor_row_bytes(port));
+    }
+}
+
+/* What a first request would have to wait for happens here: pages of weights come in, the
+ * processor's caches fill. */
+static int warm_up(const struct nn_model *model, int64_t rows, struct nn_error *error)
+{
+    if (rows == 0)
+        return 0;
+    struct nn_session *session = nn_session_new(model, rows, error);
+    if (!session)
+        return nn_fail_in(error, "warmup of %lld rows", (long long)rows);
+    clear_inputs(model, session, rows);
+    /* A model that is not batched may refuse so many rows: then it stays cold. */
+    (void)nn_session_run(session, rows, NULL);
+    nn_session_free(session);
+    return 0;
+}
+
+/* A file that is replaced while it is read is read again: half of one and half of the other
+ * may pass every check. */
+static struct nn_model *open_bundle(const char *path, struct file_identity *id,
+                                    struct nn_error *error)
+{
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        struct file_identity after;
+        struct nn_error why = {0};
+        if (scan_identify(id, path) < 0) {
+            nn_fail(error, "%s: there is no such file", path);
+            return NULL;
+        }
+        struct nn_model *model = nn_model_open(path, &why);
+        if (scan_identify(&after, path) == 0 && scan_is_same(id, &after)) {
+            if (!model)
+                nn_fail(error, "%s", why.text);
+            return model;
+        }
+        nn_model_close(model);
+    }
+    nn_fail(error, "%s: changes while it is read", path);
+    return NULL;
+}
+
+struct served *served_open(const char *models, const char *name, int64_t version,
+                           int64_t warmup, struct model_stats *stats, struct nn_error *error)
+{
+    char path[PATH_MAX];
+    int64_t began = clock_now();
+    struct served *s = calloc(1, sizeof *s);
+
+    if (!s) {
+        nn_fail(error, "%s: out of memory", name);
+        return NULL;
+    }
+    atomic_init(&s->references, 1);
+    memcpy(s->name, name, strlen(name) + 1);
+    s->version = version;
+    s->stats = model_stats_share(stats);
+    scan_bundle_path(path, models, name, version);
+    s->model = open_bundle(path, &s->file, error);
+    if (!s->model)
+        goto fail;
+    if (nn_model_n_inputs(s->model) > TENSOR_MAX_PORTS ||
+        nn_model_n_outputs(s->model) > TENSOR_MAX_PORTS) {
+        nn_fail(error, "%s: at most %d inputs and outputs can be served", path,
+                TENSOR_MAX_PORTS);
+        goto fail;
+    }
+    if (warm_up(s->model, warmup, error) < 0) {
+        nn_fail_in(error, "%s", path);
+        goto fail;
+    }
+    describe(s, (double)(clock_now() - began) / 1e6);
+    if (s->description.failed) {
+        nn_fail(error, "%s: out of memory", path);
+        goto fail;
+    }
+    return s;
+
+fail:
+    served_release(s);
+    return NULL;
+}
+
+/* what GET /models/{m} says of the model */
+
+static void describe_unserved(struct buffer *out, const struct unserved *u)
+{
+    buffer_printf(
+        out, "{\"version\":\"%lld\",\"state\":\"failed\",\"reason\":", (long long)u->version);
+    buffer_add_json_string(out, u->problem);
+    buffer_add_text(out, "}");
+}
+
+/* Both lists are ascending; so is what is written. */
+static void describe_versions(struct buffer *out, const struct served_model *m)
+{
+    size_t i = 0, k = 0;
+    buffer_add_text(out, ",\"versions\":[");
+    while (i < m->n || k < m->n_unserved) {
+        buffer_add_text(out, i + k ? "," : "");
+        if (k == m->n_unserved ||
+            (i < m->n && m->versions[i]->version < m->unserved[k].version))
+            buffer_printf(out, "{\"version\":\"%lld\",\"state\":\"ready\"}",
+                          (long long)m->versions[i++]->version);
+        else
+            describe_unserved(out, &m->unserved[k++]);
+    }
+    buffer_add_text(out, "]");
+}
+
+static void describe_labels(struct buffer *out, const struct serving_config *c)
+{
+    buffer_add_text(out, ",\"version_labels\":{");
+    for (int i = 0; i < c->n_labels; i++) {
+        buffer_add_text(out, i ? "," : "");
+        buffer_add_json_string(out, c->labels[i].name);
+        buffer_printf(out, ":{\"version\":\"%lld\"", (long long)c->labels[i].version);
+        if (c->labels[i].weight >= 0)
+            buffer_printf(out, ",\"weight\":%lld", (long long)c->labels[i].weight);
+        buffer_add_text(out, "}");
+    }
+    buffer_add_text(out, "}");
+}
+
+int served_model_describe(struct served_model *m)
+{
+    struct buffer *out = &m->description;
+    if (m->standard) {
+        const struct buffer *standard = &m->standard->description;
+        buffer_add(out, standard->data, standard->size - strlen("}"));
+    } else {
+        buffer_add_text(out, "{\"name\":");
+        buffer_add_json_string(out, m->name);
+        buffer_add_text(out, ",\"version\":null,\"state\":\"failed\",\"reason\":");
+        buffer_add_json_string(out, m->problem);
+    }
+    describe_versions(out, m);
+    describe_labels(out, &m->config);
+    buffer_add_text(out, "}");
+    return out->failed ? -1 : 0;
+}

@@ -1,0 +1,384 @@
+#include "server/serving_config.h"
+
+#include "server/json_scan.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH = 128, MAX_WEIGHT = 1000000 };
+
+struct reader {
+    struct json_scan scan; /* of a text that is JSON */
+    struct nn_error *error;
+};
+
+/* A key of an object: how its value is read into the structure that the object describes. */
+struct key {
+    const char *name;
+    int (*read)(struct reader *r, const struct key *key, const char *path, void *into);
+    size_t offset;
+    int64_t min, max; /* of integers */
+};
+
+static int fail(struct reader *r, const char *path, const char *expected)
+{
+    return nn_fail(r->error, "%s%sexpected %s, got %s", path, *path ? ": " : "", expected,
+                   json_scan_kind(json_scan_peek(&r->scan)));
+}
+
+/* What comes next as it is written, cut where it is long; the reader moves on. */
+static void take_text(struct reader *r, char *out, size_t size)
+{
+    json_scan_space(&r->scan);
+    const char *begin = r->scan.p;
+    json_scan_value(&r->scan, NULL);
+    size_t n = (size_t)(r->scan.p - begin);
+    snprintf(out, size, "%.*s", (int)(n < size ? n : size - 1), begin);
+}
+
+/* objects */
+
+static void key_path(char out[PATH], const char *path, const struct json_text *key)
+{
+    size_t n = (size_t)(key->end - key->begin);
+    snprintf(out, PATH, "%s%s%.*s", path, *path ? "." : "", n < 64 ? (int)n : 64, key->begin);
+}
+
+static int fail_unknown(struct reader *r, const char *path, const struct json_text *key,
+                        const struct key *keys, int n_keys)
+{
+    const char *names[16] = {NULL};
+    char full[PATH], word[PATH];
+    for (int i = 0; i < n_keys; i++)
+        names[i] = keys[i].name;
+    key_path(full, path, key);
+    key_path(word, "", key);
+    const char *nearest = name_nearest(word, names);
+    if (nearest)
+        return nn_fail(r->error, "%s: unknown key, did you mean \"%s\"?", full, nearest);
+    char list[256] = "";
+    for (int i = 0; i < n_keys; i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
+    }
+    return nn_fail(r->error, "%s: unknown key, expected one of %s", full, list);
+}
+
+static const struct key *find_key(const struct json_text *name, const struct key *keys,
+                                  int n_keys)
+{
+    for (int i = 0; i < n_keys; i++)
+        if (json_text_equal(name, keys[i].name))
+            return &keys[i];
+    return NULL;
+}
+
+/* Moves to the next member's value; false: there is none. `first` is true before the first. */
+static bool next_member(struct reader *r, bool first, struct json_text *name)
+{
+    if (json_scan_take(&r->scan, '}') || (!first && !json_scan_take(&r->scan, ',')))
+        return false;
+    return json_scan_string(&r->scan, name, NULL) == 0 && json_scan_take(&r->scan, ':');
+}
+
+static int read_object(struct reader *r, const char *path, const struct key *keys, int n_keys,
+                       void *into)
+{
+    struct json_text name;
+    unsigned seen = 0;
+
+    if (!json_scan_take(&r->scan, '{'))
+        return fail(r, path, "an object");
+    for (bool first = true; next_member(r, first, &name); first = false) {
+        const struct key *key = find_key(&name, keys, n_keys);
+        char full[PATH];
+        if (!key)
+            return fail_unknown(r, path, &name, keys, n_keys);
+        key_path(full, path, &name);
+        if (seen & 1u << (key - keys))
+            return nn_fail(r->error, "%s: is there twice", full);
+        seen |= 1u << (key - keys);
+        if (key->read(r, key, full, into) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* values */
+
+static int read_integer(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    char expected[64], text[32], *end;
+    char c = json_scan_peek(&r->scan);
+
+    snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)key->min,
+             (long long)key->max);
+    if (c != '-' && (c < '0' || c > '9'))
+        return fail(r, path, expected);
+    take_text(r, text, sizeof text);
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (*end || errno || value < key->min || value > key->max)
+        return nn_fail(r->error, "%s: expected %s, got %s", path, expected, text);
+    *(int64_t *)((char *)into + key->offset) = value;
+    return 0;
+}
+
+static int read_version(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    char text[32];
+    char c = json_scan_peek(&r->scan);
+    bool quoted = c == '"';
+
+    if (!quoted && c != '-' && (c < '0' || c > '9'))
+        return fail(r, path, "a version");
+    take_text(r, text, sizeof text);
+    size_t n = strlen(text);
+    int64_t version = quoted ? name_version(text + 1, n - 2) : name_version(text, n);
+    if (version < 0)
+        return nn_fail(r->error, "%s: expected a version, got %s", path, text);
+    *(int64_t *)((char *)into + key->offset) = version;
+    return 0;
+}
+
+static int read_specific(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    const struct key element = {.read = read_version};
+    struct serving_config *c = into;
+    (void)key;
+
+    if (!json_scan_take(&r->scan, '['))
+        return fail(r, path, "an array of versions");
+    c->policy = SERVING_SPECIFIED;
+    if (json_scan_peek(&r->scan) == ']')
+        return nn_fail(r->error, "%s: expected at least one version", path);
+    do {
+        char at[PATH + 16];
+        int64_t version;
+        snprintf(at, sizeof at, "%s[%d]", path, c->n_specific);
+        if (c->n_specific == SERVING_SPECIFIC)
+            return nn_fail(r->error, "%s: expected at most %d versions", path,
+                           SERVING_SPECIFIC);
+        if (read_version(r, &element, at, &version) < 0)
+            return -1;
+        for (int i = 0; i < c->n_specific; i++)
+            if (c->specific[i] == version)
+                return nn_fail(r->error, "%s: version %lld is there twice", at,
+                               (long long)version);
+        c->specific[c->n_specific++] = version;
+    } while (json_scan_take(&r->scan, ','));
+    json_scan_take(&r->scan, ']');
+    return 0;
+}
+
+static int read_policy(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    static const struct key keys[] = {
+        {"latest", read_integer, offsetof(struct serving_config, latest), 1, 1000000},
+        {"specific", read_specific, 0, 0, 0},
+    };
+    struct serving_config *c = into;
+    struct json_text text;
+    struct json_scan before = r->scan;
+    (void)key;
+
+    if (json_scan_peek(&r->scan) == '{') {
+        c->latest = 0;
+        if (read_object(r, path, keys, 2, c) < 0)
+            return -1;
+        if (c->latest == 0 && c->n_specific == 0)
+            return nn_fail(r->error, "%s: expected \"latest\" or \"specific\", got neither",
+                           path);
+        if (c->latest && c->n_specific)
+            return nn_fail(r->error, "%s: expected \"latest\" or \"specific\", got both", path);
+        return 0;
+    }
+    if (json_scan_peek(&r->scan) == '"' && json_scan_string(&r->scan, &text, NULL) == 0 &&
+        json_text_equal(&text, "all")) {
+        c->policy = SERVING_ALL;
+        return 0;
+    }
+    r->scan = before;
+    return fail(r, path, "\"all\", {\"latest\": N} or {\"specific\": [version, ...]}");
+}
+
+/* labels */
+
+static int read_label(struct reader *r, const char *path, struct serving_label *label)
+{
+    static const struct key keys[] = {
+        {"version", read_version, offsetof(struct serving_label, version), 0, 0},
+        {"weight", read_integer, offsetof(struct serving_label, weight), 0, MAX_WEIGHT},
+    };
+    label->version = label->weight = -1;
+    if (json_scan_peek(&r->scan) != '{')
+        return read_version(r, &keys[0], path, label);
+    if (read_object(r, path, keys, 2, label) < 0)
+        return -1;
+    if (label->version < 0)
+        return nn_fail(r->error, "%s: \"version\" is missing", path);
+    return 0;
+}
+
+static int read_labels(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    struct serving_config *c = into;
+    struct json_text name;
+    bool weighted = false;
+    (void)key;
+
+    if (!json_scan_take(&r->scan, '{'))
+        return fail(r, path, "an object of versions by label");
+    for (bool first = true; next_member(r, first, &name); first = false) {
+        struct serving_label *label = &c->labels[c->n_labels];
+        size_t size = (size_t)(name.end - name.begin);
+        char full[PATH];
+        key_path(full, path, &name);
+        if (c->n_labels == SERVING_LABELS)
+            return nn_fail(r->error, "%s: expected at most %d labels", path, SERVING_LABELS);
+        if (!name_is_valid(name.begin, size))
+            return nn_fail(r->error,
+                           "%s: expected a label of 1 to 64 letters, digits, '_', '.' and '-'",
+                           full);
+        snprintf(label->name, sizeof label->name, "%.*s", (int)size, name.begin);
+        for (int i = 0; i < c->n_labels; i++)
+            if (strcmp(c->labels[i].name, label->name) == 0)
+                return nn_fail(r->error, "%s: is there twice", full);
+        if (read_label(r, full, label) < 0)
+            return -1;
+        weighted |= label->weight >= 0;
+        c->weights += label->weight > 0 ? label->weight : 0;
+        c->n_labels++;
+    }
+    if (weighted && c->weights == 0)
+        return nn_fail(r->error, "%s: expected a weight above 0", path);
+    return 0;
+}
+
+/* RFC 9110, 5.6.2: a token. */
+static bool is_header_name(const char *name, size_t size)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < size; i++) {
+        char c = name[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              (c && strchr(marks, c))))
+            return false;
+    }
+    return size > 0 && size < SERVING_HEADER;
+}
+
+static int read_header(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    struct serving_config *c = into;
+    struct json_text text;
+    (void)key;
+    if (json_scan_peek(&r->scan) != '"')
+        return fail(r, path, "a header's name");
+    json_scan_string(&r->scan, &text, NULL);
+    size_t size = (size_t)(text.end - text.begin);
+    if (!is_header_name(text.begin, size))
+        return nn_fail(r->error, "%s: expected a header's name, got \"%.*s\"", path,
+                       size < 64 ? (int)size : 64, text.begin);
+    snprintf(c->canary_header, sizeof c->canary_header, "%.*s", (int)size, text.begin);
+    return 0;
+}
+
+/* the file */
+
+static const struct key keys_of_file[] = {
+#define AT(field) offsetof(struct serving_config, field)
+    {"version_policy", read_policy, 0, 0, 0},
+    {"labels", read_labels, 0, 0, 0},
+    {"canary_header", read_header, 0, 0, 0},
+    {"max_batch_size", read_integer, AT(max_batch_size), 1, 1 << 16},
+    {"max_queue_delay_us", read_integer, AT(max_queue_delay_us), 0, 10000000},
+    {"max_queue_size", read_integer, AT(max_queue_size), 1, 1 << 20},
+    {"deadline_ms", read_integer, AT(deadline_ms), 1, 3600000},
+    {"warmup", read_integer, AT(warmup), 0, 1 << 16},
+    {"threads", read_integer, AT(threads), 0, 64},
+#undef AT
+};
+
+void serving_config_default(struct serving_config *c)
+{
+    *c = (struct serving_config){.policy = SERVING_LATEST,
+                                 .latest = 1,
+                                 .max_batch_size = -1,
+                                 .max_queue_delay_us = -1,
+                                 .max_queue_size = -1,
+                                 .deadline_ms = -1,
+                                 .threads = -1,
+                                 .warmup = 1};
+}
+
+int serving_config_read(struct serving_config *c, const char *text, size_t size,
+                        struct nn_error *error)
+{
+    struct reader r = {.scan = {text, text, text + size}, .error = error};
+
+    serving_config_default(c);
+    if (json_scan_document(text, size, error) < 0 ||
+        read_object(&r, "", keys_of_file, sizeof keys_of_file / sizeof keys_of_file[0], c) < 0)
+        return -1;
+    if (*c->canary_header && c->weights == 0)
+        return nn_fail(error, "canary_header: no label has a weight");
+    return 0;
+}
+
+/* Returns the bytes that were read, or -1. */
+static ssize_t read_file(const char *path, char *text, size_t room, struct nn_error *error)
+{
+    /* Not blocking: somebody may have put a pipe there. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat s;
+    ssize_t n = 0, got;
+
+    if (fd < 0)
+        return nn_fail(error, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &s) < 0 || !S_ISREG(s.st_mode)) {
+        close(fd);
+        return nn_fail(error, "%s: expected a file", path);
+    }
+    while ((got = read(fd, text + n, room - (size_t)n)) > 0)
+        n += got;
+    close(fd);
+    if (got < 0)
+        return nn_fail(error, "%s: %s", path, strerror(errno));
+    if ((size_t)n == room)
+        return nn_fail(error, "%s: expected at most %d bytes", path, SERVING_FILE);
+    return n;
+}
+
+int serving_config_load(struct serving_config *c, const char *path, struct nn_error *error)
+{
+    struct stat s;
+    if (lstat(path, &s) < 0 && errno == ENOENT) {
+        serving_config_default(c);
+        return 0;
+    }
+    char *text = malloc(SERVING_FILE + 1);
+    if (!text)
+        return nn_fail(error, "%s: out of memory", path);
+    ssize_t n = read_file(path, text, SERVING_FILE + 1, error);
+    int result = n < 0 ? -1 : serving_config_read(c, text, (size_t)n, error);
+    if (n >= 0 && result < 0)
+        nn_fail_in(error, "%s", path);
+    free(text);
+    return result;
+}
+
+bool serving_config_names(const struct serving_config *c, int64_t version)
+{
+    for (int i = 0; i < c->n_specific; i++)
+        if (c->specific[i] == version)
+            return true;
+    for (int i = 0; i < c->n_labels; i++)
+        if (c->labels[i].version == version)
+            return true;
+    return false;
+}
