@@ -22,6 +22,7 @@ struct key {
     int (*read)(struct reader *r, const struct key *key, const char *path, void *into);
     size_t offset;
     int64_t min, max; /* of integers */
+    bool of_ensemble; /* means something in an ensemble */
 };
 
 static int fail(struct reader *r, const char *path, const char *expected)
@@ -85,12 +86,13 @@ static bool next_member(struct reader *r, bool first, struct json_text *name)
     return json_scan_string(&r->scan, name, NULL) == 0 && json_scan_take(&r->scan, ':');
 }
 
+/* *seen has a bit for each key that is there. */
 static int read_object(struct reader *r, const char *path, const struct key *keys, int n_keys,
-                       void *into)
+                       void *into, unsigned *seen)
 {
     struct json_text name;
-    unsigned seen = 0;
 
+    *seen = 0;
     if (!json_scan_take(&r->scan, '{'))
         return fail(r, path, "an object");
     for (bool first = true; next_member(r, first, &name); first = false) {
@@ -99,9 +101,9 @@ static int read_object(struct reader *r, const char *path, const struct key *key
         if (!key)
             return fail_unknown(r, path, &name, keys, n_keys);
         key_path(full, path, &name);
-        if (seen & 1u << (key - keys))
+        if (*seen & 1u << (key - keys))
             return nn_fail(r->error, "%s: is there twice", full);
-        seen |= 1u << (key - keys);
+        *seen |= 1u << (key - keys);
         if (key->read(r, key, full, into) < 0)
             return -1;
     }
@@ -178,17 +180,18 @@ static int read_specific(struct reader *r, const struct key *key, const char *pa
 static int read_policy(struct reader *r, const struct key *key, const char *path, void *into)
 {
     static const struct key keys[] = {
-        {"latest", read_integer, offsetof(struct serving_config, latest), 1, 1000000},
-        {"specific", read_specific, 0, 0, 0},
+        {"latest", read_integer, offsetof(struct serving_config, latest), 1, 1000000, false},
+        {"specific", read_specific, 0, 0, 0, false},
     };
     struct serving_config *c = into;
     struct json_text text;
     struct json_scan before = r->scan;
+    unsigned seen;
     (void)key;
 
     if (json_scan_peek(&r->scan) == '{') {
         c->latest = 0;
-        if (read_object(r, path, keys, 2, c) < 0)
+        if (read_object(r, path, keys, 2, c, &seen) < 0)
             return -1;
         if (c->latest == 0 && c->n_specific == 0)
             return nn_fail(r->error, "%s: expected \"latest\" or \"specific\", got neither",
@@ -211,13 +214,14 @@ static int read_policy(struct reader *r, const struct key *key, const char *path
 static int read_label(struct reader *r, const char *path, struct serving_label *label)
 {
     static const struct key keys[] = {
-        {"version", read_version, offsetof(struct serving_label, version), 0, 0},
-        {"weight", read_integer, offsetof(struct serving_label, weight), 0, MAX_WEIGHT},
+        {"version", read_version, offsetof(struct serving_label, version), 0, 0, false},
+        {"weight", read_integer, offsetof(struct serving_label, weight), 0, MAX_WEIGHT, false},
     };
+    unsigned seen;
     label->version = label->weight = -1;
     if (json_scan_peek(&r->scan) != '{')
         return read_version(r, &keys[0], path, label);
-    if (read_object(r, path, keys, 2, label) < 0)
+    if (read_object(r, path, keys, 2, label, &seen) < 0)
         return -1;
     if (label->version < 0)
         return nn_fail(r->error, "%s: \"version\" is missing", path);
@@ -288,31 +292,102 @@ static int read_header(struct reader *r, const struct key *key, const char *path
     return 0;
 }
 
+/* ensembles */
+
+static int read_member(struct reader *r, const char *path, struct serving_config *c)
+{
+    struct json_text name;
+    if (json_scan_peek(&r->scan) != '"')
+        return fail(r, path, "the name of a model");
+    json_scan_string(&r->scan, &name, NULL);
+    size_t size = (size_t)(name.end - name.begin);
+    if (!name_is_valid(name.begin, size))
+        return nn_fail(r->error, "%s: expected the name of a model, got \"%.*s\"", path,
+                       size < 64 ? (int)size : 64, name.begin);
+    for (int i = 0; i < c->n_members; i++)
+        if (json_text_equal(&name, c->members[i]))
+            return nn_fail(r->error, "%s: %s is there twice", path, c->members[i]);
+    snprintf(c->members[c->n_members++], MODEL_NAME_SIZE, "%.*s", (int)size, name.begin);
+    return 0;
+}
+
+static int read_members(struct reader *r, const struct key *key, const char *path, void *into)
+{
+    struct serving_config *c = into;
+    (void)key;
+
+    if (!json_scan_take(&r->scan, '['))
+        return fail(r, path, "an array of models' names");
+    if (json_scan_peek(&r->scan) == ']')
+        return nn_fail(r->error, "%s: expected at least one model", path);
+    do {
+        char at[PATH + 16];
+        snprintf(at, sizeof at, "%s[%d]", path, c->n_members);
+        if (c->n_members == SERVING_MEMBERS)
+            return nn_fail(r->error, "%s: expected at most %d models", path, SERVING_MEMBERS);
+        if (read_member(r, at, c) < 0)
+            return -1;
+    } while (json_scan_take(&r->scan, ','));
+    json_scan_take(&r->scan, ']');
+    return 0;
+}
+
 /* the file */
 
 static const struct key keys_of_file[] = {
 #define AT(field) offsetof(struct serving_config, field)
-    {"version_policy", read_policy, 0, 0, 0},
-    {"labels", read_labels, 0, 0, 0},
-    {"canary_header", read_header, 0, 0, 0},
-    {"max_batch_size", read_integer, AT(max_batch_size), 1, 1 << 16},
-    {"max_queue_delay_us", read_integer, AT(max_queue_delay_us), 0, 10000000},
-    {"max_queue_size", read_integer, AT(max_queue_size), 1, 1 << 20},
-    {"deadline_ms", read_integer, AT(deadline_ms), 1, 3600000},
-    {"warmup", read_integer, AT(warmup), 0, 1 << 16},
-    {"threads", read_integer, AT(threads), 0, 64},
+    {"version_policy", read_policy, 0, 0, 0, false},
+    {"labels", read_labels, 0, 0, 0, false},
+    {"canary_header", read_header, 0, 0, 0, false},
+    {"ensemble", read_members, 0, 0, 0, true},
+    {"max_batch_size", read_integer, AT(max_batch_size), 1, 1 << 16, false},
+    {"preferred_batch_size", read_integer, AT(preferred_batch_size), 1, 1 << 16, false},
+    {"max_queue_delay_us", read_integer, AT(max_queue_delay_us), 0, 10000000, false},
+    {"max_queue_size", read_integer, AT(max_queue_size), 1, 1 << 20, false},
+    {"priority_levels", read_integer, AT(priority_levels), 1, 10, false},
+    {"default_priority_level", read_integer, AT(default_priority_level), 1, 10, false},
+    {"deadline_ms", read_integer, AT(deadline_ms), 1, 3600000, true},
+    {"warmup", read_integer, AT(warmup), 0, 1 << 16, false},
+    {"threads", read_integer, AT(threads), 0, 64, false},
 #undef AT
 };
+
+enum { N_KEYS = sizeof keys_of_file / sizeof keys_of_file[0] };
+
+/* What one key says of another. */
+static int check(const struct serving_config *c, unsigned seen, struct nn_error *error)
+{
+    for (int i = 0; c->n_members && i < N_KEYS; i++)
+        if (seen & 1u << i && !keys_of_file[i].of_ensemble)
+            return nn_fail(error, "%s: means nothing in an ensemble", keys_of_file[i].name);
+    if (*c->canary_header && c->weights == 0)
+        return nn_fail(error, "canary_header: no label has a weight");
+    if (c->max_batch_size > 0 && c->preferred_batch_size > c->max_batch_size)
+        return nn_fail(error,
+                       "preferred_batch_size: expected at most max_batch_size, %lld, got %lld",
+                       (long long)c->max_batch_size, (long long)c->preferred_batch_size);
+    if (c->default_priority_level > 0 && c->priority_levels < 0)
+        return nn_fail(error, "default_priority_level: \"priority_levels\" is missing");
+    if (c->default_priority_level > c->priority_levels)
+        return nn_fail(error,
+                       "default_priority_level: expected at most priority_levels, %lld, got "
+                       "%lld",
+                       (long long)c->priority_levels, (long long)c->default_priority_level);
+    return 0;
+}
 
 void serving_config_default(struct serving_config *c)
 {
     *c = (struct serving_config){.policy = SERVING_LATEST,
                                  .latest = 1,
                                  .max_batch_size = -1,
+                                 .preferred_batch_size = -1,
                                  .max_queue_delay_us = -1,
                                  .max_queue_size = -1,
                                  .deadline_ms = -1,
                                  .threads = -1,
+                                 .priority_levels = -1,
+                                 .default_priority_level = -1,
                                  .warmup = 1};
 }
 
@@ -320,14 +395,13 @@ int serving_config_read(struct serving_config *c, const char *text, size_t size,
                         struct nn_error *error)
 {
     struct reader r = {.scan = {text, text, text + size}, .error = error};
+    unsigned seen;
 
     serving_config_default(c);
     if (json_scan_document(text, size, error) < 0 ||
-        read_object(&r, "", keys_of_file, sizeof keys_of_file / sizeof keys_of_file[0], c) < 0)
+        read_object(&r, "", keys_of_file, N_KEYS, c, &seen) < 0)
         return -1;
-    if (*c->canary_header && c->weights == 0)
-        return nn_fail(error, "canary_header: no label has a weight");
-    return 0;
+    return check(c, seen, error);
 }
 
 /* Returns the bytes that were read, or -1. */

@@ -11,6 +11,11 @@
  * Every key may be absent. version_policy is "all", {"latest": N} or {"specific": [version,
  * ...]}; the versions that labels name are served besides. A label is a version or an object as
  * above, a version a number or a string. What is not known, or not as expected, is refused.
+ *
+ *     {"ensemble": ["a", "b", "c"], "deadline_ms": 500}
+ *
+ * makes a model of the others: it has no versions of its own, and none of the keys that are
+ * about versions or batches.
  */
 #ifndef SERVER_SERVING_CONFIG_H
 #define SERVER_SERVING_CONFIG_H
@@ -22,6 +27,7 @@ enum {
     SERVING_LABELS = 16,
     SERVING_SPECIFIC = 64,
     SERVING_HEADER = 64,
+    SERVING_MEMBERS = 16,
     SERVING_FILE = 64 << 10, /* bytes that are read at most */
 };
 
@@ -42,8 +48,13 @@ struct serving_config {
     int64_t weights;                    /* their sum; 0: requests are not shared out */
     char canary_header[SERVING_HEADER]; /* whose value chooses a label; "": chance does */
 
-    /* -1: as the server's flags say */
-    int64_t max_batch_size, max_queue_delay_us, max_queue_size, deadline_ms, threads;
+    int n_members; /* of an ensemble; 0: it is none */
+    char members[SERVING_MEMBERS][MODEL_NAME_SIZE];
+
+    /* -1: as the server says */
+    int64_t max_batch_size, preferred_batch_size; /* rows */
+    int64_t max_queue_delay_us, max_queue_size, deadline_ms, threads;
+    int64_t priority_levels, default_priority_level; /* 1: before all others */
     int64_t warmup; /* rows that are computed before a version is served */
 };
 

@@ -17,7 +17,11 @@ void served_release(struct served *s)
 {
     if (!s || atomic_fetch_sub(&s->references, 1) != 1)
         return;
-    nn_model_close(s->model);
+    if (s->n_members == 0)
+        nn_model_close(s->model);
+    for (size_t i = 0; i < s->n_members; i++)
+        served_release(s->members[i]);
+    free(s->members);
     model_stats_release(s->stats);
     buffer_release(&s->description);
     free(s);

@@ -19,12 +19,15 @@ struct file_identity {
     int64_t changed;        /* besides: its permissions and links; nanoseconds */
 };
 
-/* A version of a model. */
+/* A version of a model. Or, of an ensemble, the one that there is: its members are shared, and
+ * its model is the first member's, whose ports and labels are everybody's. */
 struct served {
     atomic_int references;
     char name[MODEL_NAME_SIZE];
     int64_t version;
     struct nn_model *model;
+    size_t n_members; /* 0: no ensemble */
+    struct served **members;
     struct file_identity file;
     struct model_stats *stats; /* of the model, whatever its version */
     struct buffer description; /* a JSON object */

@@ -25,7 +25,8 @@ static const struct {
     {"{\"max_batchsize\":1}", "max_batchsize: unknown key, did you mean \"max_batch_size\"?"},
     {"{\"frequency_of_it\":1}",
      "frequency_of_it: unknown key, expected one of version_policy, labels, canary_header, "
-     "max_batch_size, max_queue_delay_us, max_queue_size, deadline_ms, warmup, threads"},
+     "ensemble, max_batch_size, preferred_batch_size, max_queue_delay_us, max_queue_size, "
+     "priority_levels, default_priority_level, deadline_ms, warmup, threads"},
     {"{\"warmup\":1,\"warmup\":1}", "warmup: is there twice"},
     {"{\"warmup\":1,\"warm\\u0075p\":1}", "warm\\u0075p: is there twice"},
 
@@ -43,6 +44,35 @@ static const struct {
     {"{\"max_queue_size\":0}", "max_queue_size: expected an integer from 1 to 1048576, got 0"},
     {"{\"deadline_ms\":0}", "deadline_ms: expected an integer from 1 to 3600000, got 0"},
     {"{\"threads\":65}", "threads: expected an integer from 0 to 64, got 65"},
+    {"{\"preferred_batch_size\":0}",
+     "preferred_batch_size: expected an integer from 1 to 65536, got 0"},
+    {"{\"preferred_batch_size\":9,\"max_batch_size\":8}",
+     "preferred_batch_size: expected at most max_batch_size, 8, got 9"},
+    {"{\"priority_levels\":11}", "priority_levels: expected an integer from 1 to 10, got 11"},
+    {"{\"priority_levels\":0}", "priority_levels: expected an integer from 1 to 10, got 0"},
+    {"{\"default_priority_level\":0}",
+     "default_priority_level: expected an integer from 1 to 10, got 0"},
+    {"{\"default_priority_level\":1}",
+     "default_priority_level: \"priority_levels\" is missing"},
+    {"{\"default_priority_level\":3,\"priority_levels\":2}",
+     "default_priority_level: expected at most priority_levels, 2, got 3"},
+
+    {"{\"ensemble\":\"a\"}", "ensemble: expected an array of models' names, got a string"},
+    {"{\"ensemble\":[]}", "ensemble: expected at least one model"},
+    {"{\"ensemble\":[\"a\",1]}", "ensemble[1]: expected the name of a model, got a number"},
+    {"{\"ensemble\":[\"a/b\"]}", "ensemble[0]: expected the name of a model, got \"a/b\""},
+    {"{\"ensemble\":[\"..\"]}", "ensemble[0]: expected the name of a model, got \"..\""},
+    {"{\"ensemble\":[\"a\",\"b\",\"a\"]}", "ensemble[2]: a is there twice"},
+    {"{\"ensemble\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\",\"k\",\"l\",\"m\","
+     "\"n\",\"o\",\"p\",\"q\"]}",
+     "ensemble: expected at most 16 models"},
+    {"{\"ensemble\":[\"a\"],\"version_policy\":\"all\"}",
+     "version_policy: means nothing in an ensemble"},
+    {"{\"labels\":{\"a\":1},\"ensemble\":[\"a\"]}", "labels: means nothing in an ensemble"},
+    {"{\"ensemble\":[\"a\"],\"canary_header\":\"x\"}",
+     "canary_header: means nothing in an ensemble"},
+    {"{\"ensemble\":[\"a\"],\"warmup\":1}", "warmup: means nothing in an ensemble"},
+    {"{\"ensemble\":[\"a\"],\"threads\":1}", "threads: means nothing in an ensemble"},
 
     {"{\"version_policy\":\"latest\"}",
      "version_policy: expected \"all\", {\"latest\": N} or {\"specific\": [version, ...]}, got "
@@ -153,9 +183,11 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(c.weights, 0);
     assert_string_equal(c.canary_header, "");
     assert_int_equal(c.warmup, 1);
-    const int64_t flags[] = {c.max_batch_size, c.max_queue_delay_us, c.max_queue_size,
-                             c.deadline_ms, c.threads};
-    for (int i = 0; i < 5; i++)
+    assert_int_equal(c.n_members, 0);
+    const int64_t flags[] = {c.max_batch_size,  c.preferred_batch_size,  c.max_queue_delay_us,
+                             c.max_queue_size,  c.deadline_ms,           c.threads,
+                             c.priority_levels, c.default_priority_level};
+    for (int i = 0; i < 8; i++)
         assert_int_equal(flags[i], -1);
 }
 
@@ -189,6 +221,18 @@ static void what_is_said_is_read(void **state)
     assert_int_equal(c.labels[2].version, 4);
     assert_int_equal(c.weights, 100);
     assert_string_equal(c.canary_header, "X-User-ID");
+
+    read_sound(&c, "{\"default_priority_level\":2,\"priority_levels\":3,"
+                   "\"preferred_batch_size\":8,\"max_batch_size\":8}");
+    assert_int_equal(c.priority_levels, 3);
+    assert_int_equal(c.default_priority_level, 2);
+    assert_int_equal(c.preferred_batch_size, 8);
+
+    read_sound(&c, "{\"ensemble\": [ \"a\" , \"b-2\"], \"deadline_ms\": 9}");
+    assert_int_equal(c.n_members, 2);
+    assert_string_equal(c.members[0], "a");
+    assert_string_equal(c.members[1], "b-2");
+    assert_int_equal(c.deadline_ms, 9);
 
     read_sound(&c, "{\"version_policy\":\"all\"}");
     assert_int_equal(c.policy, SERVING_ALL);
