@@ -6,7 +6,9 @@
  *     before    W (s x + t) + b = (W s) x + (b + W t)        s, t by input channel
  *
  * Jacob et al., "Quantization and Training of Neural Networks", 2018, 3.2. Everything is
- * computed in double, and nothing is folded that would make a weight infinite.
+ * computed in double, and nothing is folded that a weight of FP32 cannot hold: it would become
+ * infinite, or lose digits near 0. Nor is what cancels: the graph subtracts a mean of 1e9 from
+ * raw input exactly, W x + W t would be left with the rounding of two numbers that large.
  */
 #include "engine/passes.h"
 
@@ -31,6 +33,10 @@ struct linear {
     int64_t n_bias;                             /* 1 or outputs */
     double alpha, beta;
 };
+
+/* The most that W t may add up to in an output, by magnitude: what is lost of the sum by
+ * rounding stays below 4e-6. */
+#define MAX_CANCELLATION 64
 
 /* reading an affine node */
 
@@ -218,6 +224,24 @@ static int write_constant(struct passes *p, const struct linear *l, int input,
     return new < 0 ? -1 : passes_set_input(p, l->node, input, new);
 }
 
+/* By magnitude, what the shift before adds up to in the output where that is the most. */
+static double cancellation(const struct linear *l, const struct affine *a)
+{
+    int64_t group = l->outputs / l->groups;
+    double most = 0;
+    for (int64_t o = 0; o < l->outputs; o++) {
+        double sum = 0;
+        for (int64_t c = 0; c < l->channels; c++) {
+            const nn_real *w = l->weights + o * l->output_stride + c * l->channel_stride;
+            double shift = a->shift[a->n == 1 ? 0 : o / group * l->channels + c];
+            for (int64_t t = 0; t < l->taps && shift != 0; t++)
+                sum += fabs(l->alpha * w[t] * shift);
+        }
+        most = fmax(most, sum);
+    }
+    return most;
+}
+
 static bool all_finite(const nn_real *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -235,8 +259,8 @@ static bool all_are(const double *x, int64_t n, double value)
 }
 
 /* The weights [outputs, channels, taps] and bias [outputs] with `a` after or before them; in
- * the order in which the weights lie. */
-static void fold_weights(const struct linear *l, const struct affine *a, bool before,
+ * the order in which the weights lie. False: a weight is no normal number of its type. */
+static bool fold_weights(const struct linear *l, const struct affine *a, bool before,
                          nn_real *weights, double *bias)
 {
     for (int64_t o = 0; o < l->outputs; o++) {
@@ -249,6 +273,7 @@ static void fold_weights(const struct linear *l, const struct affine *a, bool be
     bool rows = l->output_stride > l->channel_stride;
     int64_t outer = rows ? l->outputs : l->channels, inner = rows ? l->channels : l->outputs;
     int64_t group = l->outputs / l->groups;
+    bool normal = true;
     for (int64_t j = 0; j < outer; j++)
         for (int64_t k = 0; k < inner; k++) {
             int64_t o = rows ? j : k, c = rows ? k : j;
@@ -256,12 +281,15 @@ static void fold_weights(const struct linear *l, const struct affine *a, bool be
             int64_t at = o * l->output_stride + c * l->channel_stride;
             double sum = 0;
             for (int64_t t = at; t < at + l->taps; t++) {
-                weights[t] = (nn_real)(l->weights[t] * a->scale[i]);
+                double scaled = l->weights[t] * a->scale[i];
+                weights[t] = (nn_real)scaled;
+                normal &= scaled == 0 || isnormal(weights[t]);
                 sum += l->weights[t];
             }
             if (before)
                 bias[o] += l->alpha * sum * a->shift[i];
         }
+    return normal;
 }
 
 static int set_bias(struct passes *p, const struct linear *l, const nn_real *bias)
@@ -277,7 +305,7 @@ static int set_bias(struct passes *p, const struct linear *l, const nn_real *bia
     return write_constant(p, l, 2, &shape, bias);
 }
 
-/* 1: folded; 0: that would leave the finite numbers, or take too long; -1: no memory. */
+/* 1: folded; 0: that would leave the normal numbers, or take too long; -1: no memory. */
 static int fold(struct passes *p, const struct linear *l, const struct affine *a, bool before)
 {
     int64_t n = l->outputs * l->channels * l->taps;
@@ -290,11 +318,11 @@ static int fold(struct passes *p, const struct linear *l, const struct affine *a
     int status = -1;
     if (!weights || !bias || !sums)
         goto done;
-    fold_weights(l, a, before, weights, sums);
+    bool normal = fold_weights(l, a, before, weights, sums);
     for (int64_t o = 0; o < l->outputs; o++)
         bias[o] = (nn_real)sums[o];
     status = 0;
-    if (!all_finite(weights, n) || !all_finite(bias, l->outputs))
+    if (!normal || !all_finite(bias, l->outputs))
         goto done;
     struct nn_shape shape = p->g->values[passes_input(p, l->node, 1)].type.shape;
     if ((!all_are(a->scale, a->n, 1) && write_constant(p, l, 1, &shape, weights) != 0) ||
@@ -357,7 +385,8 @@ static int take_in(struct passes *p, struct graph_node *n)
         return found;
     int status = 0;
     bool fits = a.n == 1 || (direct && a.n == l.groups * l.channels);
-    if (fits && (!is_padded(n) || all_are(a.shift, a.n, 0)))
+    if (fits && (!is_padded(n) || all_are(a.shift, a.n, 0)) &&
+        cancellation(&l, &a) <= MAX_CANCELLATION)
         status = fold(p, &l, &a, true);
     if (status == 1)
         passes_bypass(p, scaling, data);

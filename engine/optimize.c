@@ -185,10 +185,17 @@ bool passes_is(const struct graph_node *n, const char *op)
 
 /* small passes */
 
+/* Dropout whose training_mode is true is that for everybody. */
+static bool always_drops(struct passes *p, const struct graph_node *n)
+{
+    int mode = passes_input(p, n, 2);
+    return mode != GRAPH_NONE && *(const uint8_t *)p->g->values[mode].type.constant;
+}
+
 /* Identity, and Dropout outside training. */
 static int drop_identity(struct passes *p, struct graph_node *n)
 {
-    if (!passes_is(n, "Identity") && !passes_is(n, "Dropout"))
+    if (!passes_is(n, "Identity") && (!passes_is(n, "Dropout") || always_drops(p, n)))
         return 0;
     for (int i = 1; i < n->n_outputs; i++)
         if (n->outputs[i] != GRAPH_NONE && p->uses[n->outputs[i]] > 0)

@@ -48,15 +48,19 @@ static int read_shape(const struct words *w, struct nn_shape *shape)
 
 static int read_constant(struct graph *g, const struct words *w, struct nn_error *error)
 {
-    struct nn_tensor tensor = {.datatype = w->word[0][0] == 'i' ? NN_INT64 : NN_FP32};
+    char kind = w->word[0][0];
+    struct nn_tensor tensor = {
+        .datatype = kind == 'i' ? NN_INT64 : kind == 'b' ? NN_BOOL : NN_FP32};
     int at = read_shape(w, &tensor.shape) + 1;
     int64_t n = shape_elements(&tensor.shape);
     tensor.data = graph_allocate(g, (size_t)tensor_bytes(tensor.datatype, &tensor.shape));
-    if (w->word[0][0] == 'w')
+    if (kind == 'w')
         graph_text_fill(tensor.data, n, (uint64_t)g->n_values + 7);
     for (int64_t i = 0; i < n && at < w->n; i++, at++) {
         if (tensor.datatype == NN_INT64)
             ((int64_t *)tensor.data)[i] = atoll(w->word[at]);
+        else if (tensor.datatype == NN_BOOL)
+            ((uint8_t *)tensor.data)[i] = atoll(w->word[at]) != 0;
         else
             ((nn_real *)tensor.data)[i] = (nn_real)strtod(w->word[at], NULL);
     }

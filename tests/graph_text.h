@@ -6,6 +6,7 @@
  *     weight w 4 3 3 3                    random numbers in [-1, 1)
  *     values s 2 1 = 0.5 -1               dimensions = elements
  *     integers shape 2 = -1 12            the same as INT64
+ *     booleans t = 1                      the same as BOOL
  *     node y = Conv x w pads=1,1,1,1      inputs, "-" for one that is left out, attributes
  *     node y,mask = Dropout x
  *     output y
