@@ -25,6 +25,7 @@ struct batch {
     int64_t used;               /* rows of `jobs` */
     int64_t read;               /* clock_now() when the last request had been read */
     int64_t ended;              /* clock_now() at the end of what was measured last */
+    int64_t computed;           /* nanoseconds that the last run took */
     struct job *jobs, **last;
 };
 
@@ -77,16 +78,13 @@ static int answer_late(const struct batcher *b, const struct batch *batch,
 }
 
 /* Returns the time. */
-static int64_t count_answer(const struct batcher *b, const struct served *served,
-                            const struct http_request *r, int status)
+static int64_t count_answer(const struct batcher *b, const struct batch *batch,
+                            struct http_request *r, int status)
 {
-    struct model_counters *c = counters(b, served);
     int64_t now = clock_now();
-    counter_add(&c->requests, 1);
     if (status == 200)
-        histogram_add(&c->durations, now - r->began);
-    else
-        counter_add(&c->failures, 1);
+        r->stages.nanoseconds[STAGE_ENCODE] = now - batch->ended;
+    metrics_count_answer(counters(b, batch->served), &r->stages, status, now - r->began);
     return now;
 }
 
@@ -154,9 +152,7 @@ static void get_outputs(const struct batch *batch, struct nn_tensor outputs[TENS
 
 static void finish(struct batcher *b, struct batch *batch, struct job *job, int status)
 {
-    int64_t now = count_answer(b, batch->served, job->request, status);
-    counter_add(&counters(b, batch->served)->writing, (uint64_t)(now - batch->ended));
-    batch->ended = now;
+    batch->ended = count_answer(b, batch, job->request, status);
     http_finish(job->request, status);
     b->finished = true;
     job->next = b->free;
@@ -173,7 +169,7 @@ static void drop_late(struct batcher *b, struct batch *batch)
     batch->ended = now;
     for (; job; job = next) {
         next = job->next;
-        counter_add(&counters(b, batch->served)->waiting, (uint64_t)(now - job->read));
+        job->request->stages.nanoseconds[STAGE_QUEUE] = now - job->read;
         if (is_late(batch, job->request, now)) {
             finish(b, batch, job, answer_late(b, batch, job->request));
             continue;
@@ -200,6 +196,7 @@ static int run_session(struct batcher *b, struct batch *batch, int64_t rows,
     int64_t began = clock_now();
     int result = nn_session_run(batch->session, rows, error);
     batch->ended = clock_now();
+    batch->computed = batch->ended - began;
     metrics_count_batch(counters(b, batch->served), rows, began, batch->ended);
     return result;
 }
@@ -217,6 +214,8 @@ static void flush(struct batcher *b, struct batch *batch)
         get_outputs(batch, outputs);
     for (struct job *job = batch->jobs, *next; job; job = next) {
         next = job->next;
+        job->request->stages.nanoseconds[STAGE_COMPUTE] = batch->computed;
+        job->request->stages.batch = batch->used;
         finish(b, batch, job,
                result == 0
                    ? write_answer(batch, job->codec, job->request, outputs, job->first, job->n)
@@ -318,6 +317,16 @@ static int collect(const struct batch *batch, struct nn_tensor collected[TENSOR_
     return 0;
 }
 
+/* Notes a run of a request's own. */
+static void note_run(const struct batch *batch, struct http_request *r, int64_t rows)
+{
+    int64_t *times = r->stages.nanoseconds;
+    if (!times[STAGE_COMPUTE])
+        times[STAGE_QUEUE] = batch->ended - batch->computed - batch->read;
+    times[STAGE_COMPUTE] += batch->computed;
+    r->stages.batch = rows;
+}
+
 /* Runs what is larger than a batch piece by piece, then answers it as one. */
 static int run_pieces(struct batcher *b, struct batch *batch, const struct codec *codec,
                       struct http_request *r, const struct tensor_rows *rows)
@@ -330,12 +339,15 @@ static int run_pieces(struct batcher *b, struct batch *batch, const struct codec
     for (int64_t first = 0; first < rows->n && !status; first += piece) {
         int64_t n = rows->n - first < piece ? rows->n - first : piece;
         copy_rows(batch, rows, first, n);
-        if (is_late(batch, r, clock_now()))
+        if (is_late(batch, r, clock_now())) {
             status = answer_late(b, batch, r);
-        else if (run_session(b, batch, n, &error) < 0)
+            break;
+        }
+        if (run_session(b, batch, n, &error) < 0)
             status = fail_output(r, &error);
         else if (collect(batch, collected, first, n, rows->n) < 0)
             status = http_error(r, 500, "out of memory");
+        note_run(batch, r, n);
     }
     if (!status)
         status = write_answer(batch, codec, r, collected, 0, rows->n);
@@ -355,6 +367,7 @@ static int run_whole(struct batcher *b, struct batch *batch, const struct codec 
     if (run_session(b, batch, rows->n, &error) < 0) {
         status = http_error(r, 400, "%s", error.text); /* it takes no such number of rows */
     } else {
+        note_run(batch, r, rows->n);
         get_outputs(batch, outputs);
         status = write_answer(batch, codec, r, outputs, 0, rows->n);
     }
@@ -447,7 +460,7 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
 
     int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
     batch->read = clock_now();
-    counter_add(&counters(b, batch->served)->reading, (uint64_t)(batch->read - began));
+    r->stages.nanoseconds[STAGE_DECODE] = batch->read - began;
     if (status)
         return http_error(r, status, "%s", error.text);
     if (!rows.owned)
@@ -464,8 +477,9 @@ int batcher_add(struct batcher *b, const struct served *served, const struct cod
     struct batch *batch = b->batches;
     while (batch->served != served)
         batch++;
+    counter_add(&counters(b, served)->begun, 1);
     int status = read_and_enqueue(b, batch, codec, r);
     if (status != HTTP_PENDING)
-        count_answer(b, served, r, status);
+        count_answer(b, batch, r, status);
     return status;
 }

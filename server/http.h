@@ -52,6 +52,7 @@ struct http_request {
     char version[65], label[65];        /* the same */
     bool admitted;              /* counts as a prediction in work */
     void *state;                /* what a codec remembers; freed with the request */
+    struct stages stages;       /* of a prediction */
 
     /* http.c's */
     struct http_daemon *daemon;

@@ -212,8 +212,10 @@ static int serve(const struct options *o, struct nn_error *error)
     struct server server = {
         .options = o, .n_loops = (int)o->threads + 1, .started = time(NULL)};
     struct acceptor a = {.server = &server, .listeners = {-1, -1}};
-    struct registry_settings settings = {
-        .models = o->models, .n_loops = server.n_loops, .publish = publish, .context = &server};
+    struct registry_settings settings = {.models = o->models,
+                                         .n_counters = server.n_loops,
+                                         .publish = publish,
+                                         .context = &server};
     int started = 0, result = -1;
     uint64_t lost = 0;
 

@@ -4,23 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Upper bounds in seconds; the last bucket has none. */
-static const double bounds[METRICS_BUCKETS - 1] = {.0001, .00025, .0005, .001, .0025, .005, .01,
-                                                   .025,  .05,    .1,    .25,  .5,    1,    2.5};
+/* Upper bounds in nanoseconds; the last bucket has none. */
+static const int64_t bounds[METRICS_BUCKETS - 1] = {
+    10000,     25000,     50000,     100000,     250000,     500000,
+    1000000,   2500000,   5000000,   10000000,   25000000,   50000000,
+    100000000, 250000000, 500000000, 1000000000, 2500000000, 10000000000};
+
+const char *const stage_names[STAGES] = {"decode", "queue", "compute", "encode"};
 
 static const int statuses[METRICS_STATUSES] = {200, 400, 404, 405, 413, 415,
                                                 431, 500, 501, 503, 504, 0};
 
 /* model statistics */
 
-struct model_stats *model_stats_new(int n_loops)
+struct model_stats *model_stats_new(int n)
 {
-    size_t size = sizeof(struct model_stats) + (size_t)n_loops * sizeof(struct model_counters);
+    size_t size = sizeof(struct model_stats) + (size_t)n * sizeof(struct model_counters);
     struct model_stats *stats = aligned_alloc(64, (size + 63) / 64 * 64);
     if (!stats)
         return NULL;
     memset(stats, 0, size);
-    stats->n_loops = n_loops;
+    stats->n = n;
     atomic_init(&stats->references, 1);
     return stats;
 }
@@ -37,15 +41,46 @@ void model_stats_release(struct model_stats *stats)
         free(stats);
 }
 
+uint64_t model_stats_sum(struct model_stats *stats, size_t offset)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < stats->n; i++)
+        n += counter_read((struct counter *)((char *)&stats->loops[i] + offset));
+    return n;
+}
+
+struct histogram_sum model_stats_histogram(struct model_stats *stats, size_t offset)
+{
+    struct histogram_sum sum = {0};
+    for (int i = 0; i < stats->n; i++)
+        histogram_collect(&sum, (struct histogram *)((char *)&stats->loops[i] + offset));
+    return sum;
+}
+
 /* counting */
 
 void histogram_add(struct histogram *h, int64_t nanoseconds)
 {
     int i = 0;
-    while (i < METRICS_BUCKETS - 1 && (double)nanoseconds > bounds[i] * 1e9)
+    while (i < METRICS_BUCKETS - 1 && nanoseconds > bounds[i])
         i++;
     counter_add(&h->buckets[i], 1);
     counter_add(&h->nanoseconds, (uint64_t)nanoseconds);
+}
+
+void histogram_collect(struct histogram_sum *sum, struct histogram *part)
+{
+    for (int i = 0; i < METRICS_BUCKETS; i++)
+        sum->buckets[i] += counter_read(&part->buckets[i]);
+    sum->nanoseconds += counter_read(&part->nanoseconds);
+}
+
+uint64_t histogram_count(const struct histogram_sum *sum)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < METRICS_BUCKETS; i++)
+        n += sum->buckets[i];
+    return n;
 }
 
 void metrics_count_batch(struct model_counters *c, int64_t rows, int64_t began, int64_t ended)
@@ -63,6 +98,30 @@ void metrics_count_batch(struct model_counters *c, int64_t rows, int64_t began, 
         counter_add(&c->exact[rows - 1].nanoseconds, (uint64_t)nanoseconds);
     }
     atomic_store_explicit(&c->last.value, (uint64_t)ended, memory_order_relaxed);
+}
+
+void metrics_count_answer(struct model_counters *c, const struct stages *stages, int status,
+                          int64_t duration)
+{
+    const int64_t *times = stages->nanoseconds;
+
+    counter_add(&c->requests, 1);
+    for (int i = 0; i < STAGES; i++)
+        if (times[i])
+            histogram_add(&c->stages[i], times[i]);
+    if (stages->batch > 0 && stages->batch <= METRICS_EXACT) {
+        counter_add(&c->exact[stages->batch - 1].decode, (uint64_t)times[STAGE_DECODE]);
+        counter_add(&c->exact[stages->batch - 1].encode, (uint64_t)times[STAGE_ENCODE]);
+    }
+    if (status == 200) {
+        histogram_add(&c->durations, duration);
+        return;
+    }
+    counter_add(&c->failures[status == 503 || status == 504 ? FAILURE_REJECTED
+                             : status >= 500                ? FAILURE_BACKEND
+                                                            : FAILURE_OTHER],
+                1);
+    counter_add(&c->failed, (uint64_t)duration);
 }
 
 int metrics_status_index(int status)
@@ -93,6 +152,25 @@ void metrics_sample(struct buffer *out, const char *name, const char *labels, do
         buffer_printf(out, "%s %.15g\n", name, value);
 }
 
+void metrics_label(char *labels, size_t room, const char *name, const char *value)
+{
+    size_t n = strlen(labels);
+    int head = snprintf(labels + n, room - n, "%s%s=\"", n ? "," : "", name);
+
+    if (head < 0 || (size_t)head + sizeof "\"" > room - n) {
+        labels[n] = 0;
+        return;
+    }
+    n += (size_t)head;
+    for (; *value && n + sizeof "\\n\"" <= room; value++) {
+        if (*value == '\\' || *value == '"' || *value == '\n')
+            labels[n++] = '\\';
+        labels[n++] = *value == '\n' ? 'n' : *value;
+    }
+    labels[n++] = '"';
+    labels[n] = 0;
+}
+
 static void add_bucket(struct buffer *out, const char *name, const char *labels,
                        const char *bound, uint64_t value)
 {
@@ -108,37 +186,31 @@ static void add_suffixed(struct buffer *out, const char *name, const char *suffi
 }
 
 void metrics_histogram(struct buffer *out, const char *name, const char *labels,
-                       struct histogram *const *parts, int n_parts)
+                       const struct histogram_sum *sum)
 {
-    uint64_t total = 0, nanoseconds = 0;
+    uint64_t total = 0;
     for (int i = 0; i < METRICS_BUCKETS; i++) {
         char bound[32] = "+Inf";
-        for (int p = 0; p < n_parts; p++)
-            total += counter_read(&parts[p]->buckets[i]);
+        total += sum->buckets[i];
         if (i < METRICS_BUCKETS - 1)
-            snprintf(bound, sizeof bound, "%g", bounds[i]);
+            snprintf(bound, sizeof bound, "%g", (double)bounds[i] / 1e9);
         add_bucket(out, name, labels, bound, total);
     }
-    for (int p = 0; p < n_parts; p++)
-        nanoseconds += counter_read(&parts[p]->nanoseconds);
-    add_suffixed(out, name, "sum", labels, (double)nanoseconds / 1e9);
+    add_suffixed(out, name, "sum", labels, (double)sum->nanoseconds / 1e9);
     add_suffixed(out, name, "count", labels, (double)total);
 }
 
 void metrics_sizes(struct buffer *out, const char *name, const char *labels,
                    struct model_stats *s)
 {
-    uint64_t total = 0, rows = 0;
-    for (int i = 0; i < METRICS_SIZES; i++) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < METRICS_SIZES; i++) {
         char bound[32] = "+Inf";
-        for (int l = 0; l < s->n_loops; l++)
-            total += counter_read(&s->loops[l].sizes[i]);
+        total += MODEL_SUM(s, sizes[i]);
         if (i < METRICS_SIZES - 1)
             snprintf(bound, sizeof bound, "%d", 1 << i);
         add_bucket(out, name, labels, bound, total);
     }
-    for (int l = 0; l < s->n_loops; l++)
-        rows += counter_read(&s->loops[l].rows);
-    add_suffixed(out, name, "sum", labels, (double)rows);
+    add_suffixed(out, name, "sum", labels, (double)MODEL_SUM(s, rows));
     add_suffixed(out, name, "count", labels, (double)total);
 }

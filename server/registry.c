@@ -46,7 +46,7 @@ static struct table *build(struct registry *r, const struct found *found, const 
 {
     const struct table *old = r->table;
     const struct updater updater = {.models = r->settings.models,
-                                    .n_loops = r->settings.n_loops,
+                                    .n_counters = r->settings.n_counters,
                                     .first = r->first,
                                     .counts = &r->counts};
     size_t room = found->n + old->n, f = 0, o = 0;
@@ -254,7 +254,7 @@ int registry_check(const char *models, struct nn_error *error)
 {
     struct registry_counts counts = {0};
     const struct updater updater = {
-        .models = models, .n_loops = 1, .first = true, .counts = &counts};
+        .models = models, .n_counters = 1, .first = true, .counts = &counts};
     struct found found;
     int result = 0;
 

@@ -39,7 +39,7 @@ struct reload_waiter {
 
 struct registry_settings {
     const char *models;
-    int n_loops;                /* for the counters */
+    int n_counters; /* threads that count what a version does */
 
     /* Has every loop take the table before it returns. -1: none has, there is no memory. Called
      * on the registry's thread. */

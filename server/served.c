@@ -114,7 +114,7 @@ static struct nn_model *open_bundle(const char *path, struct file_identity *id,
 }
 
 struct served *served_open(const char *models, const char *name, int64_t version,
-                           int64_t warmup, struct model_stats *stats, struct nn_error *error)
+                           int64_t warmup, int n_counters, struct nn_error *error)
 {
     char path[PATH_MAX];
     int64_t began = clock_now();
@@ -127,7 +127,6 @@ struct served *served_open(const char *models, const char *name, int64_t version
     atomic_init(&s->references, 1);
     memcpy(s->name, name, strlen(name) + 1);
     s->version = version;
-    s->stats = model_stats_share(stats);
     scan_bundle_path(path, models, name, version);
     s->model = open_bundle(path, &s->file, error);
     if (!s->model)
@@ -142,8 +141,9 @@ struct served *served_open(const char *models, const char *name, int64_t version
         nn_fail_in(error, "%s", path);
         goto fail;
     }
+    s->stats = model_stats_new(n_counters);
     describe(s, (double)(clock_now() - began) / 1e6);
-    if (s->description.failed) {
+    if (!s->stats || s->description.failed) {
         nn_fail(error, "%s: out of memory", path);
         goto fail;
     }

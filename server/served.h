@@ -6,10 +6,10 @@
 
 #include "server/table.h"
 
-/* Opens a version and computes `warmup` rows with it. `stats` is shared. NULL: the error names
- * the file. */
+/* Opens a version and computes `warmup` rows with it; `n_counters` threads will count what it
+ * does. NULL: the error names the file. */
 struct served *served_open(const char *models, const char *name, int64_t version,
-                           int64_t warmup, struct model_stats *stats, struct nn_error *error);
+                           int64_t warmup, int n_counters, struct nn_error *error);
 
 /* Writes the description of a model whose other fields are filled in. -1: no memory. */
 int served_model_describe(struct served_model *model);

@@ -29,7 +29,7 @@ void served_release(struct served *s)
 
 /* models */
 
-struct served_model *served_model_new(const char *name, size_t room, struct model_stats *stats)
+struct served_model *served_model_new(const char *name, size_t room)
 {
     struct served_model *m = calloc(1, sizeof *m + room * sizeof m->versions[0]);
     struct unserved *unserved = calloc(room ? room : 1, sizeof *unserved);
@@ -41,7 +41,6 @@ struct served_model *served_model_new(const char *name, size_t room, struct mode
     atomic_init(&m->references, 1);
     snprintf(m->name, sizeof m->name, "%s", name);
     m->unserved = unserved;
-    m->stats = model_stats_share(stats);
     return m;
 }
 
@@ -58,7 +57,6 @@ void served_model_release(struct served_model *m)
     for (size_t i = 0; i < m->n; i++)
         served_release(m->versions[i]);
     free(m->unserved);
-    model_stats_release(m->stats);
     buffer_release(&m->description);
     free(m);
 }

@@ -29,7 +29,7 @@ struct served {
     size_t n_members; /* 0: no ensemble */
     struct served **members;
     struct file_identity file;
-    struct model_stats *stats; /* of the model, whatever its version */
+    struct model_stats *stats; /* since it was loaded */
     struct buffer description; /* a JSON object */
 };
 
@@ -45,7 +45,6 @@ struct served_model {
     char name[MODEL_NAME_SIZE];
     struct serving_config config;
     struct file_identity config_file;
-    struct model_stats *stats;
     struct buffer description;     /* GET /models/{m}: a JSON object */
     char problem[512];             /* n == 0: why no version is served */
     const struct served *standard; /* what the model's name alone means; n == 0: NULL */
@@ -65,9 +64,8 @@ struct table {
 struct served *served_share(struct served *served);
 void served_release(struct served *served); /* NULL is allowed */
 
-/* Room for so many versions and unserved ones; the rest is to be filled in. `stats` is shared.
- * NULL: no memory. */
-struct served_model *served_model_new(const char *name, size_t room, struct model_stats *stats);
+/* Room for so many versions and unserved ones; the rest is to be filled in. NULL: no memory. */
+struct served_model *served_model_new(const char *name, size_t room);
 struct served_model *served_model_share(struct served_model *model);
 void served_model_release(struct served_model *model); /* NULL is allowed */
 

@@ -46,7 +46,7 @@ static bool add_version(struct update *u, const struct found_version *found)
         m->versions[m->n] = served_share(same);
     else
         m->versions[m->n] = served_open(u->updater->models, m->name, found->version,
-                                        m->config.warmup, m->stats, &error);
+                                        m->config.warmup, u->updater->n_counters, &error);
     if (!m->versions[m->n]) {
         add_unserved(m, found->version, error.text);
         return false;
@@ -176,14 +176,13 @@ static void report_unserved(const struct updater *u, const struct served_model *
 }
 
 static int update_found(const struct updater *updater, const struct found_model *found,
-                        struct served_model *old, struct model_stats *stats,
-                        struct served_model **after, struct reload_entry *entry)
+                        struct served_model *old, struct served_model **after,
+                        struct reload_entry *entry)
 {
     struct update u = {.updater = updater, .found = found, .old = old, .strict = old && old->n};
     struct nn_error error = {0};
 
-    u.model =
-        served_model_new(found->name, found->n + SERVING_SPECIFIC + SERVING_LABELS, stats);
+    u.model = served_model_new(found->name, found->n + SERVING_SPECIFIC + SERVING_LABELS);
     if (!u.model)
         return -1;
     if (load(&u, &error) < 0) {
@@ -226,17 +225,11 @@ int model_update(const struct updater *u, const struct found_model *found,
                  struct reload_entry *entry)
 {
     int64_t began = clock_now();
-    struct model_stats *stats =
-        old ? model_stats_share(old->stats) : model_stats_new(u->n_loops);
-    if (!stats)
-        return -1;
     *after = NULL;
     snprintf(entry->name, sizeof entry->name, "%s", found ? found->name : old->name);
     entry->before = standard_version(old);
     entry->outcome = found ? RELOAD_UNCHANGED : RELOAD_REMOVED;
-    int result = found ? update_found(u, found, old, stats, after, entry) : 0;
-    model_stats_release(stats);
-    if (result < 0)
+    if (found && update_found(u, found, old, after, entry) < 0)
         return -1;
     entry->after = standard_version(*after);
     entry->milliseconds = (double)(clock_now() - began) / 1e6;

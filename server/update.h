@@ -12,7 +12,7 @@
 
 struct updater {
     const char *models;
-    int n_loops;
+    int n_counters; /* threads that count what a version does */
     bool first; /* the server starts: a broken model keeps it from being ready;
                  * later a new one that is broken is left out */
     struct registry_counts *counts;

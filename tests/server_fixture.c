@@ -211,7 +211,7 @@ int fixture_run(const char *const *arguments, const char *variable, char *text, 
 
 double fixture_metric(const struct fixture *f, const char *sample)
 {
-    static char text[1 << 16];
+    static char text[1 << 18];
     char line[256];
     int waited = 0;
     while (request(f->port, "GET", "/metrics", NULL, text, sizeof text) != 200) {

@@ -260,7 +260,9 @@ static void metrics_count_what_happened(void **state)
     assert_true(fixture_metric(&shared,
                                "predictd_http_request_duration_seconds_bucket{route=\"/predict\","
                                "le=\"+Inf\"}") >= before + 5);
-    assert_true(fixture_metric(&shared, "predictd_batch_size_count{model=\"m\"}") >= before + 5);
+    assert_true(
+        fixture_metric(&shared, "predictd_batch_size_count{model=\"m\",version=\"3\"}") >=
+        before + 5);
 
     struct reply *r = client_call(client, shared.port, "GET", "/metrics", NULL, NULL);
     assert_int_equal(r->status, 200);

@@ -417,7 +417,7 @@ static void a_model_may_have_a_deadline_and_a_batch_size_of_its_own(void **state
     request(f.port, "POST", "/predict",
             "{\"instances\":[[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4]]}", body,
             sizeof body);
-    assert_true(fixture_metric(&f, "predictd_batches_total{model=\"m\"}") == 3);
+    assert_true(fixture_metric(&f, "predictd_batches_total{model=\"m\",version=\"1\"}") == 3);
     request(f.port, "GET", "/v2/models/m/config", NULL, body, sizeof body);
     assert_contains(body, "\"preferred_batch_size\":[2]");
     configure(&f, "m", "{\"max_batch_size\":4,\"warmup\":32,\"version_policy\":\"all\"}");
@@ -425,9 +425,44 @@ static void a_model_may_have_a_deadline_and_a_batch_size_of_its_own(void **state
     request(f.port, "POST", "/predict",
             "{\"instances\":[[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4]]}", body,
             sizeof body);
-    assert_true(fixture_metric(&f, "predictd_batches_total{model=\"m\"}") == 5);
+    assert_true(fixture_metric(&f, "predictd_batches_total{model=\"m\",version=\"1\"}") == 5);
     request(f.port, "GET", "/v2/models/m/config", NULL, body, sizeof body);
     assert_contains(body, "\"version_policy\":{\"all\":{}}");
+    fixture_end(&f);
+}
+
+static double predictions_of(const struct fixture *f, int version)
+{
+    char sample[128];
+    snprintf(sample, sizeof sample, "predictd_predictions_total{model=\"m\",version=\"%d\"}",
+             version);
+    return fixture_metric(f, sample);
+}
+
+/* A version's counters end with it, and outlive everything that does not change its file. */
+static void each_version_counts_by_itself(void **state)
+{
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    publish_linear(f.models, "m", 2, 2);
+    configure(&f, "m", "{\"version_policy\":\"all\"}");
+    fixture_serve(&f, NULL);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(version_at(&f, "/models/m/versions/1/predict"), 1);
+    assert_int_equal(version_at(&f, "/models/m/predict"), 2);
+    assert_true(predictions_of(&f, 1) == 3);
+    assert_true(predictions_of(&f, 2) == 1);
+    publish_linear(f.models, "m", 2, 3);
+    publish_linear(f.models, "m", 3, 3);
+    reload(&f, 200, "\"loaded\"");
+    assert_true(predictions_of(&f, 1) == 3);
+    assert_true(predictions_of(&f, 2) == 0);
+    assert_true(predictions_of(&f, 3) == 0);
+    unpublish(f.models, "m", 3);
+    reload(&f, 200, "\"loaded\"");
+    assert_true(predictions_of(&f, 3) == -1);
     fixture_end(&f);
 }
 
@@ -443,6 +478,7 @@ int main(void)
         cmocka_unit_test(without_the_header_chance_decides),
         cmocka_unit_test(a_long_body_does_not_hide_the_header),
         cmocka_unit_test(at_a_start_the_share_of_a_broken_canary_goes_to_the_stable_version),
+        cmocka_unit_test(each_version_counts_by_itself),
         cmocka_unit_test(a_model_may_have_a_deadline_and_a_batch_size_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

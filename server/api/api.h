@@ -47,6 +47,9 @@ int api_start_reload(struct http_request *request, const char *model,
                      int (*report)(struct http_request *request, const char *model,
                                    const struct reload_report *report));
 
+/* What /metrics says of the versions that are served. */
+void api_write_model_metrics(struct buffer *out, const struct table *table);
+
 int api_predict(struct http_request *request);
 int api_live(struct http_request *request);
 int api_ready(struct http_request *request);

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-enum { MAX_PARTS = 65 };
-
 static const char *route_path(int index)
 {
     for (int i = 0; i < api_n_routes; i++)
@@ -51,14 +49,13 @@ static void write_requests(struct buffer *out, const struct server *s)
     metrics_begin(out, "predictd_http_request_duration_seconds", "histogram",
                   "From the end of a request's headers to the end of its answer.");
     for (int route = 0; route <= api_n_routes; route++) {
-        struct histogram *parts[MAX_PARTS];
+        struct histogram_sum sum = {0};
         if (!is_used(s, route))
             continue;
         for (int l = 0; l < s->n_loops; l++)
-            parts[l] = &s->loops[l].counters->durations[route];
+            histogram_collect(&sum, &s->loops[l].counters->durations[route]);
         snprintf(labels, sizeof labels, "route=\"%s\"", route_path(route));
-        metrics_histogram(out, "predictd_http_request_duration_seconds", labels, parts,
-                          s->n_loops);
+        metrics_histogram(out, "predictd_http_request_duration_seconds", labels, &sum);
     }
 }
 
@@ -123,84 +120,6 @@ static void write_loops(struct buffer *out, const struct server *s)
     metrics_sample(out, "predictd_connections", "", connections);
 }
 
-static const struct {
-    const char *name, *help;
-    size_t offset;
-} per_model[] = {
-    {"predictd_predictions_total", "Requests to a model.",
-     offsetof(struct model_counters, requests)},
-    {"predictd_prediction_failures_total", "Requests to a model that were not answered 200.",
-     offsetof(struct model_counters, failures)},
-    {"predictd_predictions_expired_total", "Requests whose deadline was over.",
-     offsetof(struct model_counters, expired)},
-    {"predictd_batches_total", "Batches computed.", offsetof(struct model_counters, batches)},
-    {"predictd_instances_total", "Rows computed.", offsetof(struct model_counters, rows)},
-};
-
-static void model_labels(char labels[128], const struct served_model *model)
-{
-    snprintf(labels, 128, "model=\"%s\"", model->name);
-}
-
-static void write_model_histogram(struct buffer *out, const struct table *t, const char *name,
-                                  const char *help, size_t offset)
-{
-    metrics_begin(out, name, "histogram", help);
-    for (size_t m = 0; m < t->n; m++) {
-        struct histogram *parts[MAX_PARTS];
-        struct model_stats *stats = t->models[m]->stats;
-        char labels[128];
-        for (int l = 0; l < stats->n_loops; l++)
-            parts[l] = (struct histogram *)((char *)&stats->loops[l] + offset);
-        model_labels(labels, t->models[m]);
-        metrics_histogram(out, name, labels, parts, stats->n_loops);
-    }
-}
-
-static void write_info(struct buffer *out, const char *name, int64_t version, double value)
-{
-    char labels[128];
-    snprintf(labels, sizeof labels, "model=\"%s\",version=\"%lld\"", name, (long long)version);
-    metrics_sample(out, "predictd_model_info", labels, value);
-}
-
-static void write_models(struct buffer *out, const struct table *t)
-{
-    char labels[128];
-
-    metrics_begin(out, "predictd_model_info", "gauge", "The version of a model that is served.");
-    for (size_t m = 0; m < t->n; m++) {
-        const struct served_model *model = t->models[m];
-        for (size_t i = 0; i < model->n; i++)
-            write_info(out, model->name, model->versions[i]->version, 1);
-        if (model->n == 0)
-            write_info(out, model->name, -1, 0);
-    }
-    for (size_t i = 0; i < sizeof per_model / sizeof per_model[0]; i++) {
-        metrics_begin(out, per_model[i].name, "counter", per_model[i].help);
-        for (size_t m = 0; m < t->n; m++) {
-            struct model_stats *stats = t->models[m]->stats;
-            uint64_t n = 0;
-            for (int l = 0; l < stats->n_loops; l++)
-                n += counter_read(
-                    (struct counter *)((char *)&stats->loops[l] + per_model[i].offset));
-            model_labels(labels, t->models[m]);
-            metrics_sample(out, per_model[i].name, labels, (double)n);
-        }
-    }
-    write_model_histogram(out, t, "predictd_prediction_duration_seconds",
-                          "From the end of a request's headers to its answer.",
-                          offsetof(struct model_counters, durations));
-    write_model_histogram(out, t, "predictd_computation_duration_seconds",
-                          "The model's work on one batch.",
-                          offsetof(struct model_counters, computations));
-    metrics_begin(out, "predictd_batch_size", "histogram", "Rows of a batch.");
-    for (size_t m = 0; m < t->n; m++) {
-        model_labels(labels, t->models[m]);
-        metrics_sizes(out, "predictd_batch_size", labels, t->models[m]->stats);
-    }
-}
-
 static void write_reloads(struct buffer *out, const struct server *s)
 {
     const struct registry_counts *c = registry_counts(s->registry);
@@ -254,7 +173,7 @@ int api_metrics(struct http_request *r)
     write_loops(out, l->server);
     write_slow_and_faulty(out, l->server);
     if (l->table)
-        write_models(out, l->table);
+        api_write_model_metrics(out, l->table);
     write_reloads(out, l->server);
     write_process(out, l->server);
     return 200;

@@ -1,32 +1,20 @@
 /*
  * V2's statistics: what proves that requests are computed together.
  *
- * Requests count from the model's first version on, whichever answered them. Triton adds the
- * time of a batch once for each of its requests; here compute_infer counts batches, so that
- * its mean is that of a batch.
+ * They are a version's since it was loaded. As Triton's: the counts of inference_stats are
+ * requests, so the time of a batch is in compute_infer once for each of its requests; the
+ * counts of batch_stats are batches, and what its requests took is added up.
  */
 #include "server/api/api.h"
 #include "server/api/open_inference.h"
 #include "server/clock.h"
-#include <stddef.h>
-
-/* The sum of a counter, by its place, over the loops. */
-static uint64_t sum(struct model_stats *stats, size_t offset)
-{
-    uint64_t n = 0;
-    for (int l = 0; l < stats->n_loops; l++)
-        n += counter_read((struct counter *)((char *)&stats->loops[l] + offset));
-    return n;
-}
-
-#define SUM(stats, member) sum(stats, offsetof(struct model_counters, member))
 
 /* Milliseconds since 1970; 0: never. */
 static int64_t last_batch(struct model_stats *stats)
 {
     uint64_t last = 0;
     struct timespec now;
-    for (int l = 0; l < stats->n_loops; l++) {
+    for (int l = 0; l < stats->n; l++) {
         uint64_t t = counter_read(&stats->loops[l].last);
         last = t > last ? t : last;
     }
@@ -48,27 +36,56 @@ static void write_batches(struct buffer *out, struct model_stats *stats)
     const char *comma = "";
     buffer_add_text(out, ",\"batch_stats\":[");
     for (size_t i = 0; i < METRICS_EXACT; i++) {
-        uint64_t n = SUM(stats, exact[i].batches);
+        uint64_t n = MODEL_SUM(stats, exact[i].batches);
         if (!n)
             continue;
         buffer_printf(out, "%s{\"batch_size\":%zu,", comma, i + 1);
-        add_duration(out, "compute_input", 0, 0);
+        add_duration(out, "compute_input", n, MODEL_SUM(stats, exact[i].decode));
         buffer_add_text(out, ",");
-        add_duration(out, "compute_infer", n, SUM(stats, exact[i].nanoseconds));
+        add_duration(out, "compute_infer", n, MODEL_SUM(stats, exact[i].nanoseconds));
         buffer_add_text(out, ",");
-        add_duration(out, "compute_output", 0, 0);
+        add_duration(out, "compute_output", n, MODEL_SUM(stats, exact[i].encode));
         buffer_add_text(out, "}");
         comma = ",";
     }
     buffer_add_text(out, "]");
 }
 
+static void add_histogram(struct buffer *out, const char *name, struct model_stats *stats,
+                          size_t offset)
+{
+    struct histogram_sum sum = model_stats_histogram(stats, offset);
+    add_duration(out, name, histogram_count(&sum), sum.nanoseconds);
+    buffer_add_text(out, ",");
+}
+
+static void write_stats(struct buffer *out, struct model_stats *stats)
+{
+    static const struct {
+        const char *name;
+        enum stage stage;
+    } stages[] = {{"queue", STAGE_QUEUE},
+                  {"compute_input", STAGE_DECODE},
+                  {"compute_infer", STAGE_COMPUTE},
+                  {"compute_output", STAGE_ENCODE}};
+    uint64_t failures = 0;
+
+    for (size_t i = 0; i < FAILURES; i++)
+        failures += MODEL_SUM(stats, failures[i]);
+    add_histogram(out, "success", stats, offsetof(struct model_counters, durations));
+    add_duration(out, "fail", failures, MODEL_SUM(stats, failed));
+    buffer_add_text(out, ",");
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
+        add_histogram(out, stages[i].name, stats,
+                      offsetof(struct model_counters, stages[stages[i].stage]));
+    add_duration(out, "cache_hit", 0, 0);
+    buffer_add_text(out, ",");
+    add_duration(out, "cache_miss", 0, 0);
+}
+
 static void write_model(struct buffer *out, const struct served *served)
 {
     struct model_stats *stats = served->stats;
-    uint64_t requests = SUM(stats, requests), failures = SUM(stats, failures);
-    uint64_t success = requests > failures ? requests - failures : 0;
-    uint64_t batches = SUM(stats, batches);
 
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
@@ -76,22 +93,9 @@ static void write_model(struct buffer *out, const struct served *served)
                   ",\"version\":\"%lld\",\"last_inference\":%lld,\"inference_count\":%llu,"
                   "\"execution_count\":%llu,\"inference_stats\":{",
                   (long long)served->version, (long long)last_batch(stats),
-                  (unsigned long long)SUM(stats, rows), (unsigned long long)batches);
-    add_duration(out, "success", success, SUM(stats, durations.nanoseconds));
-    buffer_add_text(out, ",");
-    add_duration(out, "fail", failures, 0);
-    buffer_add_text(out, ",");
-    add_duration(out, "queue", success, SUM(stats, waiting));
-    buffer_add_text(out, ",");
-    add_duration(out, "compute_input", requests, SUM(stats, reading));
-    buffer_add_text(out, ",");
-    add_duration(out, "compute_infer", batches, SUM(stats, computations.nanoseconds));
-    buffer_add_text(out, ",");
-    add_duration(out, "compute_output", success, SUM(stats, writing));
-    buffer_add_text(out, ",");
-    add_duration(out, "cache_hit", 0, 0);
-    buffer_add_text(out, ",");
-    add_duration(out, "cache_miss", 0, 0);
+                  (unsigned long long)MODEL_SUM(stats, rows),
+                  (unsigned long long)MODEL_SUM(stats, batches));
+    write_stats(out, stats);
     buffer_add_text(out, "},\"response_stats\":{}");
     write_batches(out, stats);
     buffer_add_text(out, ",\"memory_usage\":[]}");

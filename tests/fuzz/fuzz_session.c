@@ -156,7 +156,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     pthread_cond_init(&loop.taken, NULL);
 
     struct registry_settings registry = {
-        .models = folder.models, .n_loops = 1, .publish = publish, .context = NULL};
+        .models = folder.models, .n_counters = 1, .publish = publish, .context = NULL};
     server.registry = registry_open(&registry, &error);
     MUST(server.registry);
     while (!loop.table) {
