@@ -217,6 +217,7 @@ static int serve(const struct options *o, struct nn_error *error)
                                          .publish = publish,
                                          .context = &server};
     int started = 0, result = -1;
+    int64_t began = clock_now();
     uint64_t lost = 0;
 
     server.loops = calloc((size_t)server.n_loops, sizeof *server.loops);
@@ -252,7 +253,8 @@ done:
         registry_free(server.registry);
     free(server.loops);
     if (result == 0)
-        log_event(LOG_INFO, "stopped", LOG_INTEGER("seconds", time(NULL) - server.started),
+        log_event(LOG_INFO, "stopped",
+                  LOG_INTEGER("seconds", (clock_now() - began) / 1000000000),
                   LOG_INTEGER("lost", (int64_t)lost));
     return result;
 }
@@ -263,6 +265,7 @@ int main(int argc, char **argv)
     struct nn_error error = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to end */
     if (options_read(&options, argc, argv, &error) < 0)
         goto fail;
     log_set_level((enum log_level)options.log_level);

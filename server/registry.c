@@ -21,8 +21,10 @@ struct registry {
 
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t changed;
+    pthread_cond_t over; /* waits by the clock that nobody sets */
     struct reload_waiter *waiting;
     bool asked, stop;           /* asked: by nobody who waits, for all models */
+    bool ended;                 /* the thread has no more work */
 };
 
 /* a run */
@@ -175,7 +177,21 @@ static void *run_registry(void *arg)
     }
     struct reload_report report = {.problem = "the server is stopping"};
     tell(waiting, &report);
+    pthread_mutex_lock(&r->lock);
+    r->ended = true;
+    pthread_cond_signal(&r->over);
+    pthread_mutex_unlock(&r->lock);
     return NULL;
+}
+
+static void open_conditions(struct registry *r)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->over, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_cond_init(&r->changed, NULL);
 }
 
 struct registry *registry_open(const struct registry_settings *settings, struct nn_error *error)
@@ -191,7 +207,7 @@ struct registry *registry_open(const struct registry_settings *settings, struct 
     r->settings = *settings;
     r->first = true;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->changed, NULL);
+    open_conditions(r);
     if (pthread_create(&r->thread, NULL, run_registry, r) != 0) {
         nn_fail(error, "cannot start the thread that loads models");
         table_release(r->table);
@@ -203,23 +219,18 @@ struct registry *registry_open(const struct registry_settings *settings, struct 
 
 bool registry_stop(struct registry *r, int64_t stop_by)
 {
+    const struct timespec until = {.tv_sec = stop_by / 1000000000,
+                                   .tv_nsec = stop_by % 1000000000};
+    int waited = 0;
+
     pthread_mutex_lock(&r->lock);
     r->stop = true;
     pthread_cond_signal(&r->changed);
+    while (!r->ended && waited == 0)
+        waited = pthread_cond_timedwait(&r->over, &r->lock, &until);
+    bool ended = r->ended;
     pthread_mutex_unlock(&r->lock);
-
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    int64_t left = stop_by - clock_now();
-    if (left > 0) {
-        until.tv_sec += left / 1000000000;
-        until.tv_nsec += left % 1000000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-    }
-    return pthread_timedjoin_np(r->thread, NULL, &until) == 0;
+    return ended && pthread_join(r->thread, NULL) == 0;
 }
 
 void registry_free(struct registry *r)
@@ -227,6 +238,7 @@ void registry_free(struct registry *r)
     table_release(r->table);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
+    pthread_cond_destroy(&r->over);
     free(r);
 }
 

@@ -7,6 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { ATTEMPTS = 3 }; /* at a folder that is being replaced */
+
+#define CHANGES "%s: changes while it is read"
+
 /* files */
 
 static void cut_too_long(char path[PATH_MAX], int n)
@@ -35,12 +39,20 @@ static int64_t nanoseconds(struct timespec t)
 int scan_identify(struct file_identity *id, const char *path)
 {
     struct stat s;
-    *id = (struct file_identity){0};
-    if (stat(path, &s) < 0 || S_ISDIR(s.st_mode))
+    int failed = stat(path, &s) < 0 ? errno : S_ISDIR(s.st_mode) ? EISDIR : 0;
+    *id = (struct file_identity){.size = failed && !scan_is_absent(failed) ? -1 : 0};
+    if (failed) {
+        errno = failed;
         return -1;
+    }
     *id = (struct file_identity){s.st_dev, s.st_ino, nanoseconds(s.st_mtim), s.st_size,
                                  nanoseconds(s.st_ctim)};
     return 0;
+}
+
+bool scan_is_absent(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == EISDIR;
 }
 
 bool scan_is_same(const struct file_identity *a, const struct file_identity *b)
@@ -57,6 +69,15 @@ static void *grow(void *array, size_t n, size_t size)
     return n & (n - 1) ? array : realloc(array, (n ? 2 * n : 1) * size);
 }
 
+/* Whether the path still leads to the folder that is being read. Where a link or the folder was
+ * replaced meanwhile, what is being read may be half removed already. */
+static bool is_current(DIR *folder, const char *path)
+{
+    struct stat read, now;
+    return fstat(dirfd(folder), &read) == 0 && stat(path, &now) == 0 &&
+           read.st_dev == now.st_dev && read.st_ino == now.st_ino;
+}
+
 static int by_version(const void *a, const void *b)
 {
     int64_t x = ((const struct found_version *)a)->version;
@@ -69,37 +90,50 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct found_model *)a)->name, ((const struct found_model *)b)->name);
 }
 
-static int scan_versions(struct found_model *model, const char *models, const char *name,
-                         struct nn_error *error)
+static int read_versions(struct found_model *model, DIR *folder, const char *models,
+                         const char *name, struct nn_error *error)
 {
-    char path[PATH_MAX];
-    int result = 0;
-
-    *model = (struct found_model){0};
-    if (snprintf(path, sizeof path, "%s/%s", models, name) >= (int)sizeof path)
-        return 0;
-    DIR *folder = opendir(path);
-    if (!folder)
-        return errno == ENOTDIR || errno == ENOENT
-                   ? 0
-                   : nn_fail(error, "%s: %s", path, strerror(errno));
-    for (struct dirent *e; result == 0 && (e = readdir(folder));) {
+    for (struct dirent *e; (e = readdir(folder));) {
         struct found_version found = {.version = name_version(e->d_name, strlen(e->d_name))};
         char bundle[PATH_MAX];
         if (found.version < 0)
             continue;
         scan_bundle_path(bundle, models, name, found.version);
-        if (scan_identify(&found.file, bundle) < 0)
+        /* What may not be read is not gone: loading it will say what is wrong. */
+        if (scan_identify(&found.file, bundle) < 0 && scan_is_absent(errno))
             continue;
         struct found_version *grown = grow(model->versions, model->n, sizeof *grown);
-        if (!grown) {
-            result = nn_fail(error, "%s: out of memory", path);
-            break;
-        }
+        if (!grown)
+            return nn_fail(error, "%s/%s: out of memory", models, name);
         model->versions = grown;
         model->versions[model->n++] = found;
     }
-    closedir(folder);
+    return 0;
+}
+
+static int scan_versions(struct found_model *model, const char *models, const char *name,
+                         struct nn_error *error)
+{
+    char path[PATH_MAX];
+    bool current = false;
+    int result = 0;
+
+    *model = (struct found_model){0};
+    if (snprintf(path, sizeof path, "%s/%s", models, name) >= (int)sizeof path)
+        return 0;
+    for (int attempt = 0; attempt < ATTEMPTS && result == 0 && !current; attempt++) {
+        model->n = 0;
+        DIR *folder = opendir(path);
+        if (!folder && scan_is_absent(errno))
+            return 0;
+        if (!folder)
+            return nn_fail(error, "%s: %s", path, strerror(errno));
+        result = read_versions(model, folder, models, name, error);
+        current = is_current(folder, path);
+        closedir(folder);
+    }
+    if (result == 0 && !current)
+        result = nn_fail(error, CHANGES, path);
     if (model->n)
         qsort(model->versions, model->n, sizeof *model->versions, by_version);
     snprintf(model->name, sizeof model->name, "%s", name);
@@ -128,14 +162,10 @@ static uint64_t fingerprint(const struct found *found)
     return h;
 }
 
-int scan_folder(struct found *found, const char *models, struct nn_error *error)
+static int read_models(struct found *found, DIR *folder, const char *models,
+                       struct nn_error *error)
 {
-    DIR *folder = opendir(models);
     int result = 0;
-
-    *found = (struct found){0};
-    if (!folder)
-        return nn_fail(error, "%s: %s", models, strerror(errno));
     for (struct dirent *e; result == 0 && (e = readdir(folder));) {
         struct found_model model;
         if (!name_is_valid(e->d_name, strlen(e->d_name)))
@@ -148,13 +178,31 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         struct found_model *grown = grow(found->models, found->n, sizeof *grown);
         if (!grown) {
             free(model.versions);
-            result = nn_fail(error, "%s: out of memory", models);
-            break;
+            return nn_fail(error, "%s: out of memory", models);
         }
         found->models = grown;
         found->models[found->n++] = model;
     }
-    closedir(folder);
+    return result;
+}
+
+int scan_folder(struct found *found, const char *models, struct nn_error *error)
+{
+    bool current = false;
+    int result = 0;
+
+    *found = (struct found){0};
+    for (int attempt = 0; attempt < ATTEMPTS && result == 0 && !current; attempt++) {
+        scan_release(found);
+        DIR *folder = opendir(models);
+        if (!folder)
+            return nn_fail(error, "%s: %s", models, strerror(errno));
+        result = read_models(found, folder, models, error);
+        current = is_current(folder, models);
+        closedir(folder);
+    }
+    if (result == 0 && !current)
+        result = nn_fail(error, CHANGES, models);
     if (found->n)
         qsort(found->models, found->n, sizeof *found->models, by_name);
     if (result < 0)

@@ -30,9 +30,11 @@ struct found {
 int scan_folder(struct found *found, const char *models, struct nn_error *error);
 void scan_release(struct found *found);
 
-/* -1: there is no such file. */
+/* -1: errno says why; scan_is_absent() tells a file that is not there, or is a folder, from one
+ * that may not be looked at, whose identity is then that of no other file. */
 int scan_identify(struct file_identity *identity, const char *path);
 
+bool scan_is_absent(int error);
 bool scan_is_same(const struct file_identity *a, const struct file_identity *b);
 
 /* What is too long becomes "". */

@@ -3,6 +3,7 @@
 #include "server/clock.h"
 #include "server/json_tensor.h"
 #include "server/scan.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,7 +99,7 @@ static struct nn_model *open_bundle(const char *path, struct file_identity *id,
         struct file_identity after;
         struct nn_error why = {0};
         if (scan_identify(id, path) < 0) {
-            nn_fail(error, "%s: there is no such file", path);
+            nn_fail(error, "%s: %s", path, strerror(errno));
             return NULL;
         }
         struct nn_model *model = nn_model_open(path, &why);
