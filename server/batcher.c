@@ -73,8 +73,9 @@ static int answer_late(const struct batcher *b, const struct batch *batch,
                        struct http_request *r)
 {
     counter_add(&counters(b, batch->served)->expired, 1);
-    return http_error(r, 504, "the deadline of %lld ms is over",
-                      (long long)(batch->deadline / 1000000));
+    return http_shed(r, SHED_DEADLINE,
+                     http_error(r, 504, "the deadline of %lld ms is over",
+                                (long long)(batch->deadline / 1000000)));
 }
 
 /* Returns the time. */
@@ -478,6 +479,7 @@ int batcher_add(struct batcher *b, const struct served *served, const struct cod
     while (batch->served != served)
         batch++;
     counter_add(&counters(b, served)->begun, 1);
+    r->served_version = served->version;
     int status = read_and_enqueue(b, batch, codec, r);
     if (status != HTTP_PENDING)
         count_answer(b, batch, r, status);

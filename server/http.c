@@ -310,7 +310,8 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
         r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
                                (unsigned long long)headers.length, d->application.max_body);
     if (!r->status && headers.length && d->bodies + headers.length > d->application.max_bodies)
-        r->status = http_error(r, 503, "too many bytes of bodies are in work");
+        r->status = http_shed(r, SHED_BYTES,
+                              http_error(r, 503, "too many bytes of bodies are in work"));
     if (!r->status && headers.length && !buffer_reserve(&r->body, headers.length))
         r->status = http_error(r, 503, "out of memory");
     if (headers.length > HTTP_DROPPED_BODY && r->status) {
@@ -329,7 +330,8 @@ static enum MHD_Result take_body(struct http_request *r, const char *data, size_
         r->status = http_error(r, 413, "the body has more than %zu bytes",
                                d->application.max_body);
     if (!r->status && d->bodies + size > d->application.max_bodies)
-        r->status = http_error(r, 503, "too many bytes of bodies are in work");
+        r->status = http_shed(r, SHED_BYTES,
+                              http_error(r, 503, "too many bytes of bodies are in work"));
     if (!r->status) {
         buffer_add(&r->body, data, size);
         d->bodies += size;
@@ -532,7 +534,9 @@ void http_close(struct http_daemon *d)
     /* The library aborts when it is stopped with a suspended connection. */
     if (d->suspended) {
         while (d->suspended)
-            http_finish(d->suspended, http_error(d->suspended, 503, "the server is stopping"));
+            http_finish(d->suspended,
+                        http_shed(d->suspended, SHED_DRAINING,
+                                  http_error(d->suspended, 503, "the server is stopping")));
         MHD_run(d->library);
     }
     MHD_stop_daemon(d->library);

@@ -53,6 +53,9 @@ struct http_request {
     bool admitted;              /* counts as a prediction in work */
     void *state;                /* what a codec remembers; freed with the request */
     struct stages stages;       /* of a prediction */
+    int64_t served_version;     /* of the model, that the prediction went to; 0: none yet */
+    enum shed shed;             /* set with http_shed() */
+    char trace_id[33], parent_id[17]; /* of its traceparent, or "": for the log */
 
     /* http.c's */
     struct http_daemon *daemon;
@@ -122,6 +125,13 @@ const char *http_header(const struct http_request *request, const char *name);
 /* Makes {"error": text} the answer and returns the status. */
 int http_error(struct http_request *request, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Notes why a request was turned away; returns the status. */
+static inline int http_shed(struct http_request *request, enum shed why, int status)
+{
+    request->shed = why;
+    return status;
+}
 
 /* What libmicrohttpd calls itself. */
 const char *http_library(void);

@@ -12,6 +12,12 @@ static const int64_t bounds[METRICS_BUCKETS - 1] = {
 
 const char *const stage_names[STAGES] = {"decode", "queue", "compute", "encode"};
 
+const char *const shed_names[SHEDS] = {[SHED_NOT] = "",
+                                       [SHED_FULL] = "full",
+                                       [SHED_BYTES] = "bytes",
+                                       [SHED_DEADLINE] = "deadline",
+                                       [SHED_DRAINING] = "draining"};
+
 static const int statuses[METRICS_STATUSES] = {200, 400, 404, 405, 413, 415,
                                                 431, 500, 501, 503, 504, 0};
 

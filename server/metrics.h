@@ -63,6 +63,18 @@ enum failure {
     FAILURES,
 };
 
+/* Why a request was turned away though nothing is wrong with it. */
+enum shed {
+    SHED_NOT,
+    SHED_FULL,  /* too many predictions are in work */
+    SHED_BYTES, /* too many bytes of bodies are */
+    SHED_DEADLINE,
+    SHED_DRAINING, /* the server ends */
+    SHEDS,
+};
+
+extern const char *const shed_names[SHEDS];
+
 struct histogram {
     struct counter buckets[METRICS_BUCKETS];    /* not cumulative; the last has no bound */
     struct counter nanoseconds;
@@ -84,6 +96,7 @@ struct connection_counters {
 struct loop_counters {
     struct counter requests[METRICS_ROUTES][METRICS_STATUSES];
     struct counter lost;                        /* the client left before its answer */
+    struct counter shed[SHEDS];
     struct counter received, sent;              /* bytes of bodies */
     struct counter connections;                 /* ever taken */
     struct connection_counters connection;

@@ -47,6 +47,15 @@ int api_start_reload(struct http_request *request, const char *model,
                      int (*report)(struct http_request *request, const char *model,
                                    const struct reload_report *report));
 
+const char *api_method_name(enum http_method method);
+
+/* Logs a request that was answered, or lost, so many nanoseconds after it began. */
+void api_log_access(const struct http_request *request, bool sent, int64_t duration);
+
+/* Takes the ids out of the value of a traceparent header (NULL: there is none). False: it is
+ * not what W3C Trace Context asks for, and to be ignored. */
+bool api_read_traceparent(const char *text, char trace[33], char parent[17]);
+
 /* What /metrics says of the versions that are served. */
 void api_write_model_metrics(struct buffer *out, const struct table *table);
 

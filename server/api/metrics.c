@@ -97,6 +97,14 @@ static void write_slow_and_faulty(struct buffer *out, const struct server *s)
                        sum_of(s, offsetof(struct loop_counters, connection.faults) +
                                      i * sizeof(struct counter)));
     }
+    name = "predictd_requests_shed_total";
+    metrics_begin(out, name, "counter", "Requests turned away for lack of room or time.");
+    for (size_t i = SHED_NOT + 1; i < SHEDS; i++) {
+        snprintf(labels, sizeof labels, "reason=\"%s\"", shed_names[i]);
+        metrics_sample(
+            out, name, labels,
+            sum_of(s, offsetof(struct loop_counters, shed) + i * sizeof(struct counter)));
+    }
     name = "predictd_connections_cut_total";
     metrics_begin(out, name, "counter", "Connections cut off because a client was slow.");
     for (size_t i = 0; i < WATCH_STAGES; i++) {

@@ -1,6 +1,7 @@
 #include "server/api/api.h"
 
 #include "server/json_tensor.h"
+#include <string.h>
 
 const struct served *api_choose(struct http_request *r, const struct served_model *model,
                                 enum choice *why)
@@ -83,6 +84,7 @@ int api_predict(struct http_request *r)
 
     if (!model)
         return status;
+    memcpy(r->model, model->name, sizeof r->model); /* "/predict" names none */
     if (served)
         return batcher_add(api_loop(r)->batcher, served, &codec, r);
     if (why == CHOICE_NO_VERSION)

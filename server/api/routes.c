@@ -4,7 +4,6 @@
 #include "server/api/path.h"
 #include "server/api/tensorflow_serving.h"
 #include "server/clock.h"
-#include "server/log.h"
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -77,7 +76,7 @@ static bool is_acceptable(const char *content_type)
     return false;
 }
 
-static const char *method_name(enum http_method method)
+const char *api_method_name(enum http_method method)
 {
     static const char *const methods[] = {"GET", "HEAD", "POST", "other"};
     return methods[method];
@@ -86,7 +85,7 @@ static const char *method_name(enum http_method method)
 static int refuse_path(struct http_request *r)
 {
     if (tfs_is_path(r->path))
-        return tfs_malformed(r, method_name(r->method));
+        return tfs_malformed(r, api_method_name(r->method));
     if (strncmp(r->path, "/v2/", 4) == 0)
         return http_error(r, 404, "Not Found");
     return http_error(r, 404, "there is nothing at this path");
@@ -95,7 +94,7 @@ static int refuse_path(struct http_request *r)
 static int refuse_method(struct http_request *r)
 {
     if (tfs_is_path(r->path))
-        return tfs_malformed(r, method_name(r->method));
+        return tfs_malformed(r, api_method_name(r->method));
     r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
     if (r->route->foreign)
         return http_error(r, 405, "Method Not Allowed");
@@ -106,6 +105,8 @@ int api_begin(struct http_request *r)
 {
     struct loop *l = api_loop(r);
 
+    if (l->server->options->access_log)
+        api_read_traceparent(http_header(r, "traceparent"), r->trace_id, r->parent_id);
     for (int i = 0; i < api_n_routes && !r->route; i++)
         if ((!api_routes[i].admin || l->admin) &&
             path_matches(api_routes[i].path, r, api_routes[i].foreign))
@@ -118,7 +119,8 @@ int api_begin(struct http_request *r)
         return http_error(r, 415, "expected the content type application/json");
     if (r->route->predicts) {
         if (l->in_work >= l->max_in_work)
-            return http_error(r, 503, "too many predictions are in work");
+            return http_shed(r, SHED_FULL,
+                             http_error(r, 503, "too many predictions are in work"));
         l->in_work++;
         r->admitted = true;
     }
@@ -128,16 +130,6 @@ int api_begin(struct http_request *r)
 int api_answer(struct http_request *r)
 {
     return r->route->answer(r);
-}
-
-static void log_access(const struct http_request *r, bool sent, int64_t duration)
-{
-    log_event(LOG_INFO, "request", LOG_TEXT("id", r->id), LOG_TEXT("method", method_name(r->method)),
-              LOG_TEXT("path", r->path), LOG_INTEGER("status", r->status),
-              LOG_TEXT("end", sent ? "sent" : "lost"),
-              LOG_INTEGER("received", (int64_t)r->received),
-              LOG_INTEGER("sent", (int64_t)r->answer.size),
-              LOG_REAL("milliseconds", (double)duration / 1e6));
 }
 
 void api_finished(struct http_request *r, bool sent)
@@ -152,7 +144,9 @@ void api_finished(struct http_request *r, bool sent)
     counter_add(&c->received, r->received);
     counter_add(&c->sent, r->answer.size);
     histogram_add(&c->durations[route], duration);
+    if (r->shed)
+        counter_add(&c->shed[r->shed], 1);
     counter_add(sent ? &c->requests[route][metrics_status_index(r->status)] : &c->lost, 1);
     if (l->server->options->access_log)
-        log_access(r, sent, duration);
+        api_log_access(r, sent, duration);
 }
