@@ -20,21 +20,18 @@
 
 #include "server/clock.h"
 #include "server/framing.h"
+#include "server/http_request.h"
 #include "server/watch.h"
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/random.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 enum {
-    CONNECTION_MEMORY = 32 << 10,       /* headers, and a body's piece; cleared per request */
-    KEPT_REQUESTS = 256,        /* that wait to be used again */
-    KEPT_BUFFER = 64 << 10,     /* bytes of a buffer that is kept with them */
-    MAX_WAIT = 60000,           /* milliseconds */
-    QUIET_TURNS = 256,          /* without a call from the library, after which it is idle */
+    CONNECTION_MEMORY = 32 << 10, /* headers, and a body's piece; cleared per request */
+    MAX_WAIT = 60000,             /* milliseconds */
+    QUIET_TURNS = 256,            /* without a call from the library, after which it is idle */
 };
 
 /* A connection. */
@@ -49,163 +46,10 @@ struct http_daemon {
     struct MHD_Daemon *library;
     int descriptor;
     struct http_request *suspended;
-    struct http_request *free;          /* linked by next */
-    int n_free;
+    struct http_pool pool;
     atomic_int n_connections;
-    int64_t n_requests;
-    uint64_t n_finished, next_id;
-    int quiet_turns;            /* since the library last called us */
-    size_t bodies;              /* bytes that all bodies hold */
-    unsigned id;                /* of this daemon, in the ids of its requests */
+    int quiet_turns; /* since the library last called us */
 };
-
-/* requests */
-
-static struct http_request *request_new(struct http_daemon *d)
-{
-    struct http_request *r = d->free;
-    if (r) {
-        d->free = r->next;
-        d->n_free--;
-    } else if (!(r = calloc(1, sizeof *r))) {
-        return NULL;
-    }
-    struct buffer body = r->body, answer = r->answer;
-    *r = (struct http_request){
-        .body = body, .answer = answer, .daemon = d, .owner = d->application.owner};
-    r->began = clock_now();
-    d->n_requests++;
-    return r;
-}
-
-static void shrink(struct buffer *b)
-{
-    b->size = 0;
-    b->failed = false;
-    if (b->capacity > KEPT_BUFFER)
-        buffer_release(b);
-}
-
-static void drop_body(struct http_request *r)
-{
-    r->daemon->bodies -= r->body.size;
-    shrink(&r->body);
-}
-
-static void request_free(struct http_request *r)
-{
-    struct http_daemon *d = r->daemon;
-    d->n_requests--;
-    d->n_finished++;
-    drop_body(r);
-    shrink(&r->answer);
-    if (d->n_free < KEPT_REQUESTS) {
-        r->next = d->free;
-        d->free = r;
-        d->n_free++;
-    } else {
-        buffer_release(&r->body);
-        buffer_release(&r->answer);
-        free(r);
-    }
-}
-
-int http_error(struct http_request *r, int status, const char *format, ...)
-{
-    char text[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    r->answer.size = 0;
-    r->answer_type = NULL;
-    r->answer_json_length = 0;
-    buffer_add_text(&r->answer, "{\"error\":");
-    buffer_add_json_string(&r->answer, text);
-    buffer_add_text(&r->answer, "}");
-    if (status == 503)
-        r->retry_after = 1;
-    return status;
-}
-
-/* headers */
-
-struct headers {
-    const char *content_type, *id, *json_length;
-    uint64_t length;
-};
-
-static bool is_named(const char *key, size_t size, const char *name, size_t name_size)
-{
-    return size == name_size && strncasecmp(key, name, size) == 0;
-}
-
-/* One pass for all that we look at. The library has refused lengths that are no numbers. */
-static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const char *key,
-                                   size_t key_size, const char *value, size_t value_size)
-{
-    struct headers *h = cls;
-    (void)kind, (void)value_size;
-#define NAMED(name) is_named(key, key_size, name, sizeof name - 1)
-    if (!value)
-        return MHD_YES;
-    if (NAMED("content-type"))
-        h->content_type = value;
-    else if (NAMED("content-length"))
-        h->length = strtoull(value, NULL, 10);
-    else if (NAMED("x-request-id"))
-        h->id = value;
-    else if (NAMED("inference-header-content-length"))
-        h->json_length = value;
-#undef NAMED
-    return MHD_YES;
-}
-
-/* Somebody else's id is repeated only where it can do no harm in a header or a log. */
-static bool is_sane_id(const char *id)
-{
-    size_t n = 0;
-    for (; id[n]; n++) {
-        char c = id[n];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return n > 0 && n < HTTP_ID_SIZE;
-}
-
-static int64_t read_json_length(const char *text)
-{
-    size_t digits = text ? strspn(text, "0123456789") : 0;
-    if (!text)
-        return -1;
-    return digits == 0 || digits > 18 || text[digits] ? -2 : strtoll(text, NULL, 10);
-}
-
-static void put_hex(char *out, uint64_t value, int digits)
-{
-    for (int i = digits - 1; i >= 0; i--, value >>= 4)
-        out[i] = "0123456789abcdef"[value & 15];
-}
-
-static void set_id(struct http_request *r, const char *id)
-{
-    if (id && is_sane_id(id)) {
-        memcpy(r->id, id, strlen(id) + 1);
-    } else {
-        put_hex(r->id, r->daemon->id, 8);
-        put_hex(r->id + 8, r->daemon->next_id++, 8);
-        r->id[16] = 0;
-    }
-}
-
-static enum http_method method_of(const char *name)
-{
-    return strcmp(name, "POST") == 0   ? HTTP_POST
-           : strcmp(name, "GET") == 0  ? HTTP_GET
-           : strcmp(name, "HEAD") == 0 ? HTTP_HEAD
-                                       : HTTP_OTHER;
-}
 
 const char *http_header(const struct http_request *r, const char *name)
 {
@@ -245,10 +89,12 @@ static enum MHD_Result send_answer(struct http_request *r)
         MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_PERSISTENT);
     if (!response)
         return MHD_NO;
-    add_header(response, "Content-Type", r->answer_type ? r->answer_type : "application/json");
+    if (r->status != 204)
+        add_header(response, "Content-Type",
+                   r->answer_type ? r->answer_type : "application/json");
     add_header(response, "X-Request-ID", r->id);
-    if (r->allow)
-        add_header(response, "Allow", r->allow);
+    for (int i = 0; i < r->n_fields; i++)
+        add_header(response, r->fields[i].name, r->fields[i].value);
     if (r->retry_after)
         add_number(response, "Retry-After", (size_t)r->retry_after);
     if (r->answer_json_length)
@@ -258,7 +104,7 @@ static enum MHD_Result send_answer(struct http_request *r)
     enum MHD_Result result =
         MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
-    drop_body(r);               /* a slow reader holds nothing but its answer */
+    http_body_drop(r); /* a slow reader holds nothing but its answer */
     watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_now());
     return result;
 }
@@ -280,25 +126,33 @@ static enum MHD_Result refuse(struct http_request *r, enum framing_fault fault)
     return send_answer(r);
 }
 
+/* One pass for all that is looked at in any request. */
+static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t size, const char *value, size_t value_size)
+{
+    (void)kind, (void)value_size;
+    if (value)
+        http_headers_add(cls, name, size, value);
+    return MHD_YES;
+}
+
 /* The first call: headers only. */
 static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *connection,
                              struct framing_line *line, void **state)
 {
     struct peer *peer = peer_of(connection);
-    struct http_request *r = peer ? request_new(d) : NULL;
-    struct headers headers = {0};
+    struct http_request *r = peer ? http_request_new(&d->pool) : NULL;
+    struct http_headers headers = {0};
 
     if (!r)
         return MHD_NO;
     *state = r;
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, read_header, &headers);
+    r->daemon = d;
     r->connection = connection;
     r->peer = peer;
     r->path = framing_path(line->url);
-    r->method = method_of(line->method);
-    r->content_type = headers.content_type;
-    r->json_length = read_json_length(headers.json_length);
-    set_id(r, headers.id);
+    http_request_begin(r, line->method, &headers);
     line->target_end = peer->target_end;
 
     enum framing_fault fault = framing_check(connection, line);
@@ -306,43 +160,12 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
         return refuse(r, fault);
     watch_enter(&d->watch, &peer->watched, WATCH_BODY, r->began);
     r->status = d->application.begin(r);
-    if (!r->status && headers.length > d->application.max_body)
-        r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
-                               (unsigned long long)headers.length, d->application.max_body);
-    if (!r->status && headers.length && d->bodies + headers.length > d->application.max_bodies)
-        r->status = http_shed(r, SHED_BYTES,
-                              http_error(r, 503, "too many bytes of bodies are in work"));
-    if (!r->status && headers.length && !buffer_reserve(&r->body, headers.length))
-        r->status = http_error(r, 503, "out of memory");
+    http_body_begin(r, &headers);
     if (headers.length > HTTP_DROPPED_BODY && r->status) {
         r->closes = true;       /* not worth reading: the reset is accepted */
         return send_answer(r);
     }
     return MHD_YES;
-}
-
-static enum MHD_Result take_body(struct http_request *r, const char *data, size_t size)
-{
-    struct http_daemon *d = r->daemon;
-
-    r->received += size;
-    if (!r->status && r->received > d->application.max_body)
-        r->status = http_error(r, 413, "the body has more than %zu bytes",
-                               d->application.max_body);
-    if (!r->status && d->bodies + size > d->application.max_bodies)
-        r->status = http_shed(r, SHED_BYTES,
-                              http_error(r, 503, "too many bytes of bodies are in work"));
-    if (!r->status) {
-        buffer_add(&r->body, data, size);
-        d->bodies += size;
-        if (r->body.failed)
-            r->status = http_error(r, 503, "out of memory");
-        else
-            return MHD_YES;
-        d->bodies -= size;
-    }
-    drop_body(r);
-    return r->received > HTTP_DROPPED_BODY ? MHD_NO : MHD_YES;
 }
 
 static void suspend(struct http_request *r)
@@ -372,7 +195,7 @@ static void resume(struct http_request *r)
 static void end(struct http_request *r, bool sent)
 {
     r->daemon->application.finished(r, sent);
-    request_free(r);
+    http_request_free(r);
 }
 
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *path,
@@ -388,9 +211,9 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         return begin(d, connection, &line, state);
     }
     if (*size) {
-        enum MHD_Result result = take_body(r, data, *size);
+        bool goes_on = http_body_take(r, data, *size);
         *size = 0;
-        return result;
+        return goes_on ? MHD_YES : MHD_NO;
     }
     if (r->waiting)
         return MHD_YES;
@@ -505,8 +328,7 @@ struct http_daemon *http_open(const struct http_application *application, struct
                                          [WATCH_ANSWER] = application->body_timeout,
                                          [WATCH_IDLE] = application->idle_timeout},
                               .cut = application->counters->cut};
-    if (getrandom(&d->id, sizeof d->id, GRND_NONBLOCK) != sizeof d->id)
-        d->id = (unsigned)clock_now();
+    http_pool_init(&d->pool, &d->application);
     d->library = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
         0, NULL, NULL, handle, d,
@@ -540,12 +362,7 @@ void http_close(struct http_daemon *d)
         MHD_run(d->library);
     }
     MHD_stop_daemon(d->library);
-    for (struct http_request *r = d->free, *next; r; r = next) {
-        next = r->next;
-        buffer_release(&r->body);
-        buffer_release(&r->answer);
-        free(r);
-    }
+    http_pool_release(&d->pool);
     free(d);
 }
 
@@ -591,12 +408,12 @@ int http_n_connections(const struct http_daemon *d)
 
 int64_t http_n_requests(const struct http_daemon *d)
 {
-    return d->n_requests;
+    return d->pool.n_requests;
 }
 
 uint64_t http_n_finished(const struct http_daemon *d)
 {
-    return d->n_finished;
+    return d->pool.n_finished;
 }
 
 const char *http_library(void)

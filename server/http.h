@@ -15,15 +15,20 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OTHER };
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
 
 enum {
     /* Instead of a status, when http_finish() will be called: */
-    HTTP_PENDING = 0,           /* before the next http_run(), which costs nothing */
-    HTTP_SUSPENDED = -1,        /* at any time, by the daemon's thread */
+    HTTP_PENDING = 0,    /* before the next http_run(), which costs nothing */
+    HTTP_SUSPENDED = -1, /* at any time, by the daemon's thread */
     HTTP_ID_SIZE = 64,
-    HTTP_DROPPED_BODY = 64 << 20,       /* bytes of a refused body that are read and dropped
-                                         * so that its connection can go on */
+    HTTP_FIELDS = 12,
+    HTTP_DROPPED_BODY = 64 << 20, /* bytes of a refused body that are read and dropped
+                                   * so that its connection can go on */
+};
+
+struct http_field {
+    const char *name, *value;
 };
 
 struct http_request {
@@ -41,7 +46,8 @@ struct http_request {
     int status;
     struct buffer answer;
     const char *answer_type;    /* NULL: application/json */
-    const char *allow;          /* NULL, or the header's value */
+    int n_fields;
+    struct http_field fields[HTTP_FIELDS]; /* further headers: http_add_field() */
     int retry_after;            /* seconds; 0: no such header */
     size_t answer_json_length;  /* as json_length; 0: no such header */
 
@@ -59,6 +65,7 @@ struct http_request {
 
     /* http.c's */
     struct http_daemon *daemon;
+    struct http_pool *pool; /* its */
     struct MHD_Connection *connection;
     struct peer *peer;          /* of the connection */
     struct http_request *previous, *next;       /* of those that are suspended */
@@ -132,6 +139,9 @@ static inline int http_shed(struct http_request *request, enum shed why, int sta
     request->shed = why;
     return status;
 }
+
+/* One more header for the answer; the texts have to stay until it is sent. */
+void http_add_field(struct http_request *request, const char *name, const char *value);
 
 /* What libmicrohttpd calls itself. */
 const char *http_library(void);

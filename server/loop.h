@@ -51,6 +51,8 @@ struct loop {
 struct server {
     const struct options *options;
     struct registry *registry;
+    struct access *access;      /* NULL: anybody may ask */
+    struct cors *cors;          /* NULL: no page of another origin may */
     struct loop *loops;         /* the last one is the admin listener's */
     int n_loops;
     int max_connections;        /* of each loop */

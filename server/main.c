@@ -4,7 +4,9 @@
  * The main thread accepts connections and takes signals; event loops answer (loop.h); the
  * registry's thread loads models (registry.h).
  */
+#include "server/access.h"
 #include "server/clock.h"
+#include "server/cors.h"
 #include "server/healthcheck.h"
 #include "server/log.h"
 #include "server/loop.h"
@@ -132,6 +134,35 @@ static int accept_until(struct acceptor *a, int64_t until)
     }
 }
 
+/* who may ask */
+
+static int open_guards(struct server *s, struct nn_error *error)
+{
+    const struct options *o = s->options;
+    if (o->cors_origins && !(s->cors = cors_open(o->cors_origins, error)))
+        return -1;
+    if ((o->admin_token_file || o->api_key_file) &&
+        !(s->access = access_open(o->admin_token_file, o->api_key_file, error)))
+        return -1;
+    return 0;
+}
+
+static void free_guards(struct server *s)
+{
+    access_free(s->access);
+    cors_free(s->cors);
+}
+
+/* On the registry's thread, with every reload. */
+static int refresh(void *context, struct nn_error *error)
+{
+    struct server *s = context;
+    int result = s->access ? access_reload(s->access, error) : 0;
+    if (result < 0)
+        log_event(LOG_ERROR, "keys kept", LOG_TEXT("reason", error->text));
+    return result;
+}
+
 /* the server */
 
 static int publish(void *context, struct table *table)
@@ -215,6 +246,7 @@ static int serve(const struct options *o, struct nn_error *error)
     struct registry_settings settings = {.models = o->models,
                                          .n_counters = server.n_loops,
                                          .publish = publish,
+                                         .refresh = refresh,
                                          .context = &server};
     int started = 0, result = -1;
     int64_t began = clock_now();
@@ -225,7 +257,8 @@ static int serve(const struct options *o, struct nn_error *error)
         nn_fail(error, "out of memory");
         goto done;
     }
-    if (catch_signals(error) < 0 || open_listeners(&a, o, error) < 0)
+    if (open_guards(&server, error) < 0 || catch_signals(error) < 0 ||
+        open_listeners(&a, o, error) < 0)
         goto done;
     options_warn_of_variables();
     nn_engine_start();
@@ -251,12 +284,22 @@ done:
         lost += loop_release(&server.loops[i]);
     if (server.registry)
         registry_free(server.registry);
+    free_guards(&server);
     free(server.loops);
     if (result == 0)
         log_event(LOG_INFO, "stopped",
                   LOG_INTEGER("seconds", (clock_now() - began) / 1000000000),
                   LOG_INTEGER("lost", (int64_t)lost));
     return result;
+}
+
+static int check(const struct options *o, struct nn_error *error)
+{
+    struct server server = {.options = o};
+    int result = open_guards(&server, error);
+    free_guards(&server);
+    nn_engine_start();
+    return registry_check(o->models, error) < 0 ? -1 : result;
 }
 
 int main(int argc, char **argv)
@@ -284,8 +327,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (options.check) {
-        nn_engine_start();
-        if (registry_check(options.models, &error) < 0)
+        if (check(&options, &error) < 0)
             goto fail;
         return 0;
     }

@@ -18,8 +18,8 @@ const char *const shed_names[SHEDS] = {[SHED_NOT] = "",
                                        [SHED_DEADLINE] = "deadline",
                                        [SHED_DRAINING] = "draining"};
 
-static const int statuses[METRICS_STATUSES] = {200, 400, 404, 405, 413, 415,
-                                                431, 500, 501, 503, 504, 0};
+static const int statuses[METRICS_STATUSES] = {200, 204, 400, 401, 403, 404, 405, 413,
+                                               415, 429, 431, 500, 501, 503, 504, 0};
 
 /* model statistics */
 

@@ -14,7 +14,7 @@
 
 enum {
     METRICS_ROUTES = 40,
-    METRICS_STATUSES = 12,
+    METRICS_STATUSES = 16,
     METRICS_BUCKETS = 19,
     METRICS_SIZES = 12,
     METRICS_EXACT = 128, /* batches of up to so many rows are counted by size */

@@ -31,13 +31,19 @@ static const struct row {
     {"--port", "PREDICTD_PORT", "N", INTEGER, AT(port), "8080", 0, 65535,
      "port to serve on; 0 takes a free one"},
     {"--admin-host", "PREDICTD_ADMIN_HOST", "A", TEXT, AT(admin_host), "127.0.0.1", 0, 0,
-     "address for /reload; loopback only"},
+     "address for /reload; loopback only, unless there is an admin token"},
     {"--admin-port", "PREDICTD_ADMIN_PORT", "N", INTEGER, AT(admin_port), "8081", 0, 65535,
      "port for /reload; 0 takes a free one"},
     {"--threads", "PREDICTD_THREADS", "N", INTEGER, AT(threads), NULL, 1, MAX_THREADS,
      "event loops; default: the processors this process may use"},
     {"--default-model", "PREDICTD_DEFAULT_MODEL", "M", TEXT, AT(default_model), NULL, 0, 0,
      "what /predict means when there are several models"},
+    {"--admin-token-file", "PREDICTD_ADMIN_TOKEN_FILE", "FILE", TEXT, AT(admin_token_file),
+     NULL, 0, 0, "tokens that admin requests need, which the data port then takes, too"},
+    {"--api-key-file", "PREDICTD_API_KEY_FILE", "FILE", TEXT, AT(api_key_file), NULL, 0, 0,
+     "keys of which requests to the data port need one"},
+    {"--cors-origins", "PREDICTD_CORS_ORIGINS", "LIST", TEXT, AT(cors_origins), NULL, 0, 0,
+     "origins whose pages may ask, with commas between them, or *"},
     {"--max-body", "PREDICTD_MAX_BODY", "BYTES", INTEGER, AT(max_body), "67108864", 1, 1 << 30,
      "largest body of a request"},
     {"--max-instances", "PREDICTD_MAX_INSTANCES", "N", INTEGER, AT(max_instances), "4096", 1,
@@ -50,12 +56,12 @@ static const struct row {
      "milliseconds that a prediction may take; beyond that 504"},
     {"--max-connections", "PREDICTD_MAX_CONNECTIONS", "N", INTEGER, AT(max_connections), "4096",
      1, 1 << 20, "most connections, as far as descriptors allow; more are closed at once"},
-    {"--header-timeout", "PREDICTD_HEADER_TIMEOUT", "S", SECONDS, AT(header_timeout), "10", 0.001,
-     3600, "seconds for the headers of a request to come"},
-    {"--body-timeout", "PREDICTD_BODY_TIMEOUT", "S", SECONDS, AT(body_timeout), "30", 0.001, 3600,
-     "seconds for a body to come, and for an answer to be taken"},
-    {"--idle-timeout", "PREDICTD_IDLE_TIMEOUT", "S", SECONDS, AT(idle_timeout), "75", 0.001, 3600,
-     "seconds between two requests; keep it above the load balancer's"},
+    {"--header-timeout", "PREDICTD_HEADER_TIMEOUT", "S", SECONDS, AT(header_timeout), "10",
+     0.001, 3600, "seconds for the headers of a request to come"},
+    {"--body-timeout", "PREDICTD_BODY_TIMEOUT", "S", SECONDS, AT(body_timeout), "30", 0.001,
+     3600, "seconds for a body to come, and for an answer to be taken"},
+    {"--idle-timeout", "PREDICTD_IDLE_TIMEOUT", "S", SECONDS, AT(idle_timeout), "75", 0.001,
+     3600, "seconds between two requests; keep it above the load balancer's"},
     {"--drain-delay", "PREDICTD_DRAIN_DELAY", "S", SECONDS, AT(drain_delay), "0", 0, 3600,
      "seconds to go on accepting after SIGTERM, so that load balancers notice"},
     {"--drain-timeout", "PREDICTD_DRAIN_TIMEOUT", "S", SECONDS, AT(drain_timeout), "30", 0,
@@ -218,10 +224,10 @@ int options_read(struct options *o, int argc, char **argv, struct nn_error *erro
     for (int i = 1; i < argc; i++)
         if (read_argument(o, &i, argc, argv, error) < 0)
             return -1;
-    if (!system_is_loopback(o->admin_host))
+    if (!o->admin_token_file && !system_is_loopback(o->admin_host))
         return nn_fail(error,
                        "--admin-host: expected a loopback address, got \"%s\": whoever reaches "
-                       "it can reload models",
+                       "it can reload models, unless --admin-token-file names a file",
                        o->admin_host);
     return 0;
 }
@@ -237,9 +243,9 @@ void options_print_help(FILE *out)
         char left[40];
         snprintf(left, sizeof left, "%s%s%s", row->flag, row->value ? " " : "",
                  row->value ? row->value : "");
-        fprintf(out, "  %-22s %s%s%s%s\n", left, row->help, row->standard ? " [" : "",
+        fprintf(out, "  %-26s %s%s%s%s\n", left, row->help, row->standard ? " [" : "",
                 row->standard ? row->standard : "", row->standard ? "]" : "");
         if (row->twin)
-            fprintf(out, "  %-22s %s\n", "", row->twin);
+            fprintf(out, "  %-26s %s\n", "", row->twin);
     }
 }

@@ -12,6 +12,7 @@ struct options {
     const char *models;         /* folder of <model>/<version>/model.safetensors */
     const char *host, *admin_host;
     const char *default_model;  /* NULL: none */
+    const char *admin_token_file, *api_key_file, *cors_origins; /* NULL: none */
     int64_t port, admin_port;   /* 0: a free one */
     int64_t threads;            /* event loops */
     int64_t max_body;           /* bytes */

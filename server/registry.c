@@ -107,6 +107,9 @@ static void run(struct registry *r, const char *only, struct reload_report *repo
 
     if (r->first)
         only = NULL;            /* nothing has been served yet */
+    else if (r->settings.refresh && r->settings.refresh(r->settings.context, &error) < 0)
+        snprintf(report->beside, sizeof report->beside, "%s", error.text);
+    error = (struct nn_error){0};
     if (scan_folder(&found, r->settings.models, &error) < 0) {
         snprintf(report->problem, sizeof report->problem, "%s", error.text);
         r->counts.failed++;

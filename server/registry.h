@@ -24,6 +24,7 @@ struct reload_report {
     size_t n;
     struct reload_entry *entries;       /* by name */
     char problem[512];          /* the folder itself could not be read, or "" */
+    char beside[512];           /* what is reread besides the models was not, or "" */
 };
 
 /* Somebody who waits for a reload. */
@@ -44,6 +45,10 @@ struct registry_settings {
     /* Has every loop take the table before it returns. -1: none has, there is no memory. Called
      * on the registry's thread. */
     int (*publish)(void *context, struct table *table);
+
+    /* Rereads what else a reload is to take, on the same thread; what fails stays as it was.
+     * -1: the error says what. May be NULL; is not called for the first load. */
+    int (*refresh)(void *context, struct nn_error *error);
     void *context;
 };
 

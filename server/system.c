@@ -3,12 +3,14 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* descriptors and memory */
@@ -54,6 +56,42 @@ int64_t system_descriptors(void)
         n++;
     closedir(folder);
     return n;
+}
+
+/* files */
+
+static int read_all(struct buffer *text, int fd, const char *path, size_t most,
+                    struct nn_error *error)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return nn_fail(error, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        return nn_fail(error, "%s: expected a file", path);
+    for (size_t left = most + 1; left > 0;) {
+        char *room = buffer_reserve(text, left < 4096 ? left : 4096);
+        if (!room)
+            return nn_fail(error, "%s: out of memory", path);
+        ssize_t n = read(fd, room, left < 4096 ? left : 4096);
+        if (n < 0 && errno != EINTR)
+            return nn_fail(error, "%s: %s", path, strerror(errno));
+        if (n == 0)
+            return 0;
+        text->size += n > 0 ? (size_t)n : 0;
+        left -= n > 0 ? (size_t)n : 0;
+    }
+    return nn_fail(error, "%s: expected at most %zu bytes", path, most);
+}
+
+int system_read_file(struct buffer *text, const char *path, size_t most, struct nn_error *error)
+{
+    /* Opening a pipe would wait for somebody to write to it. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return nn_fail(error, "%s: %s", path, strerror(errno));
+    int result = read_all(text, fd, path, most, error);
+    close(fd);
+    return result;
 }
 
 /* listening */

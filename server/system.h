@@ -5,6 +5,7 @@
 #define SERVER_SYSTEM_H
 
 #include "engine/engine.h"
+#include "server/buffer.h"
 
 /* Raises the limit of open descriptors as far as it goes and returns it. */
 int64_t system_raise_descriptors(void);
@@ -13,6 +14,11 @@ int64_t system_raise_descriptors(void);
 int64_t system_resident(void);
 double system_processor_seconds(void);
 int64_t system_descriptors(void);
+
+/* Adds a regular file's bytes to `text`. -1: the error names the file; also when it has more
+ * than `most`. */
+int system_read_file(struct buffer *text, const char *path, size_t most,
+                     struct nn_error *error);
 
 /* Whether `host` is an address of this machine's loopback, or "localhost". */
 bool system_is_loopback(const char *host);

@@ -47,6 +47,11 @@ static const struct {
     {{"--log-level", "loud"}, NULL,
      "--log-level: expected debug, info, warning or error, got \"loud\""},
     {{"--admin-host", "0.0.0.0"}, NULL, "--admin-host: expected a loopback address"},
+    {{"--cors-origins", "https://a.example/"}, NULL,
+     "--cors-origins: expected * or origins like https://example.org, with commas between them, "
+     "got \"https://a.example/\""},
+    {{"--cors-origins", "https://a.example,,*"}, NULL, "--cors-origins: expected * or origins"},
+    {{"--cors-origins", "null"}, NULL, "--cors-origins: expected * or origins"},
     {{"--models", ""}, NULL, "--models: expected a value, got an empty one"},
     {{NULL}, "PREDICTD_MAX_BATCH=0",
      "PREDICTD_MAX_BATCH: expected an integer from 1 to 65536, got \"0\""},

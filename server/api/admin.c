@@ -59,12 +59,13 @@ static int write_report(struct http_request *r, const char *model,
     buffer_add_text(out, "}");
     if (*model && n == 0)
         return http_error(r, 404, "there is no model %s", model);
-    if (failed) {
+    const char *problem = failed ? failed->problem : report->beside;
+    if (*problem) {
         buffer_add_text(out, ",\"error\":");
-        buffer_add_json_string(out, failed->problem);
+        buffer_add_json_string(out, problem);
     }
     buffer_add_text(out, "}");
-    return failed ? 500 : 200;
+    return *problem ? 500 : 200;
 }
 
 /* On the registry's thread: the request waits, so nobody else touches it. */

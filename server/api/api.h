@@ -14,7 +14,8 @@ struct route {
     const char *path;           /* a pattern of path.h */
     enum http_method method;    /* HTTP_GET includes HEAD */
     int (*answer)(struct http_request *request);
-    bool admin;                 /* only on the admin listener */
+    bool admin;                 /* on the data listener only where there are admin tokens */
+    bool open;                  /* asks nobody for a secret: probes hold none */
     bool predicts;              /* bounded by --max-queue */
     bool foreign;               /* a protocol that others have defined: names are decoded, the
                                  * content type is not looked at */
@@ -24,6 +25,9 @@ struct route {
 /* The routes in the order of the metrics; index 0 is "no such path". */
 extern const struct route api_routes[];
 extern const int api_n_routes;
+
+/* The methods that a route answers, as Allow lists them. */
+const char *route_methods(const struct route *route);
 
 /* The three calls of struct http_application; the owner is the loop. */
 int api_begin(struct http_request *request);
@@ -58,6 +62,14 @@ bool api_read_traceparent(const char *text, char trace[33], char parent[17]);
 
 /* What /metrics says of the versions that are served. */
 void api_write_model_metrics(struct buffer *out, const struct table *table);
+
+/* Whether who asks may, once the route is known or there is none. 0, or the status of the
+ * refusal: 401, or 403 for an API key where an admin token is needed. */
+int api_authorize(struct http_request *request);
+
+/* Lets pages of the allowed origins read the answer, and keeps all pages from admin verbs.
+ * 0, or a status: the answer to a preflight request, or a refusal. */
+int api_check_origin(struct http_request *request);
 
 int api_predict(struct http_request *request);
 int api_live(struct http_request *request);

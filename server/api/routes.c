@@ -1,5 +1,6 @@
 #include "server/api/api.h"
 
+#include "server/access.h"
 #include "server/api/open_inference.h"
 #include "server/api/path.h"
 #include "server/api/tensorflow_serving.h"
@@ -11,9 +12,9 @@
 const struct route api_routes[] = {
     {"/predict", HTTP_POST, api_predict, .predicts = true, .index = 1},
     {"/models/{m}/predict", HTTP_POST, api_predict, .predicts = true, .index = 2},
-    {"/health", HTTP_GET, api_ready, .index = 3},
-    {"/health/ready", HTTP_GET, api_ready, .index = 4},
-    {"/health/live", HTTP_GET, api_live, .index = 5},
+    {"/health", HTTP_GET, api_ready, .open = true, .index = 3},
+    {"/health/ready", HTTP_GET, api_ready, .open = true, .index = 4},
+    {"/health/live", HTTP_GET, api_live, .open = true, .index = 5},
     {"/models", HTTP_GET, api_models, .index = 6},
     {"/models/{m}", HTTP_GET, api_model, .index = 7},
     {"/metrics", HTTP_GET, api_metrics, .index = 8},
@@ -21,8 +22,8 @@ const struct route api_routes[] = {
 
     {"/v2/models/{m}[/versions/{v}]/infer", HTTP_POST, v2_infer, .predicts = true,
      .foreign = true, .index = 10},
-    {"/v2/health/live", HTTP_GET, v2_live, .foreign = true, .index = 11},
-    {"/v2/health/ready", HTTP_GET, v2_ready, .foreign = true, .index = 12},
+    {"/v2/health/live", HTTP_GET, v2_live, .foreign = true, .open = true, .index = 11},
+    {"/v2/health/ready", HTTP_GET, v2_ready, .foreign = true, .open = true, .index = 12},
     {"/v2", HTTP_GET, v2_server, .foreign = true, .index = 13},
     {"/v2/", HTTP_GET, v2_server, .foreign = true, .index = 13},
     {"/v2/models/stats", HTTP_GET, v2_all_statistics, .foreign = true, .index = 14},
@@ -78,8 +79,13 @@ static bool is_acceptable(const char *content_type)
 
 const char *api_method_name(enum http_method method)
 {
-    static const char *const methods[] = {"GET", "HEAD", "POST", "other"};
+    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "other"};
     return methods[method];
+}
+
+const char *route_methods(const struct route *route)
+{
+    return route->method == HTTP_POST ? "POST" : "GET, HEAD";
 }
 
 static int refuse_path(struct http_request *r)
@@ -95,10 +101,23 @@ static int refuse_method(struct http_request *r)
 {
     if (tfs_is_path(r->path))
         return tfs_malformed(r, api_method_name(r->method));
-    r->allow = r->route->method == HTTP_POST ? "POST" : "GET, HEAD";
+    const char *methods = route_methods(r->route);
+    http_add_field(r, "Allow", methods);
     if (r->route->foreign)
         return http_error(r, 405, "Method Not Allowed");
-    return http_error(r, 405, "this path answers %s only", r->allow);
+    return http_error(r, 405, "this path answers %s only", methods);
+}
+
+static const struct route *find_route(struct http_request *r)
+{
+    const struct loop *l = api_loop(r);
+    bool admin = l->admin || (l->server->access && access_has_tokens(l->server->access));
+
+    for (int i = 0; i < api_n_routes; i++)
+        if ((!api_routes[i].admin || admin) &&
+            path_matches(api_routes[i].path, r, api_routes[i].foreign))
+            return &api_routes[i];
+    return NULL;
 }
 
 int api_begin(struct http_request *r)
@@ -107,10 +126,12 @@ int api_begin(struct http_request *r)
 
     if (l->server->options->access_log)
         api_read_traceparent(http_header(r, "traceparent"), r->trace_id, r->parent_id);
-    for (int i = 0; i < api_n_routes && !r->route; i++)
-        if ((!api_routes[i].admin || l->admin) &&
-            path_matches(api_routes[i].path, r, api_routes[i].foreign))
-            r->route = &api_routes[i];
+    r->route = find_route(r);
+    int status = api_check_origin(r);
+    if (!status)
+        status = api_authorize(r);
+    if (status)
+        return status;
     if (!r->route)
         return refuse_path(r);
     if (!has_method(r->route, r->method))

@@ -1,0 +1,223 @@
+#include "server/http_request.h"
+
+#include "server/clock.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+enum {
+    KEPT_REQUESTS = 256,    /* that wait to be used again */
+    KEPT_BUFFER = 64 << 10, /* bytes of a buffer that is kept with them */
+};
+
+/* memory */
+
+void http_pool_init(struct http_pool *p, const struct http_application *application)
+{
+    *p = (struct http_pool){.application = application};
+    if (getrandom(&p->id, sizeof p->id, GRND_NONBLOCK) != sizeof p->id)
+        p->id = (unsigned)clock_now();
+}
+
+static void release(struct http_request *r)
+{
+    buffer_release(&r->body);
+    buffer_release(&r->answer);
+    free(r);
+}
+
+void http_pool_release(struct http_pool *p)
+{
+    for (struct http_request *r = p->free, *next; r; r = next) {
+        next = r->next;
+        release(r);
+    }
+}
+
+struct http_request *http_request_new(struct http_pool *p)
+{
+    struct http_request *r = p->free;
+    if (r) {
+        p->free = r->next;
+        p->n_free--;
+    } else if (!(r = calloc(1, sizeof *r))) {
+        return NULL;
+    }
+    struct buffer body = r->body, answer = r->answer;
+    *r = (struct http_request){
+        .body = body, .answer = answer, .pool = p, .owner = p->application->owner};
+    r->began = clock_now();
+    p->n_requests++;
+    return r;
+}
+
+static void shrink(struct buffer *b)
+{
+    b->size = 0;
+    b->failed = false;
+    if (b->capacity > KEPT_BUFFER)
+        buffer_release(b);
+}
+
+void http_body_drop(struct http_request *r)
+{
+    r->pool->bodies -= r->body.size;
+    shrink(&r->body);
+}
+
+void http_request_free(struct http_request *r)
+{
+    struct http_pool *p = r->pool;
+    p->n_requests--;
+    p->n_finished++;
+    http_body_drop(r);
+    shrink(&r->answer);
+    if (p->n_free < KEPT_REQUESTS) {
+        r->next = p->free;
+        p->free = r;
+        p->n_free++;
+    } else {
+        release(r);
+    }
+}
+
+/* headers */
+
+void http_headers_add(struct http_headers *h, const char *name, size_t size, const char *value)
+{
+#define NAMED(text) (size == sizeof text - 1 && strncasecmp(name, text, size) == 0)
+    if (NAMED("content-type"))
+        h->content_type = value;
+    else if (NAMED("content-length"))
+        h->length = strtoull(value, NULL, 10);
+    else if (NAMED("x-request-id"))
+        h->id = value;
+    else if (NAMED("inference-header-content-length"))
+        h->json_length = value;
+#undef NAMED
+}
+
+/* Somebody else's id is repeated only where it can do no harm in a header or a log. */
+static bool is_sane_id(const char *id)
+{
+    size_t n = 0;
+    for (; id[n]; n++) {
+        char c = id[n];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
+            return false;
+    }
+    return n > 0 && n < HTTP_ID_SIZE;
+}
+
+static void put_hex(char *out, uint64_t value, int digits)
+{
+    for (int i = digits - 1; i >= 0; i--, value >>= 4)
+        out[i] = "0123456789abcdef"[value & 15];
+}
+
+static void set_id(struct http_request *r, const char *id)
+{
+    if (id && is_sane_id(id)) {
+        memcpy(r->id, id, strlen(id) + 1);
+    } else {
+        put_hex(r->id, r->pool->id, 8);
+        put_hex(r->id + 8, r->pool->next_id++, 8);
+        r->id[16] = 0;
+    }
+}
+
+static int64_t read_json_length(const char *text)
+{
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    if (!text)
+        return -1;
+    return digits == 0 || digits > 18 || text[digits] ? -2 : strtoll(text, NULL, 10);
+}
+
+static enum http_method method_of(const char *name)
+{
+    return strcmp(name, "POST") == 0      ? HTTP_POST
+           : strcmp(name, "GET") == 0     ? HTTP_GET
+           : strcmp(name, "HEAD") == 0    ? HTTP_HEAD
+           : strcmp(name, "OPTIONS") == 0 ? HTTP_OPTIONS
+                                          : HTTP_OTHER;
+}
+
+void http_request_begin(struct http_request *r, const char *method,
+                        const struct http_headers *headers)
+{
+    r->method = method_of(method);
+    r->content_type = headers->content_type;
+    r->json_length = read_json_length(headers->json_length);
+    set_id(r, headers->id);
+}
+
+/* the body */
+
+void http_body_begin(struct http_request *r, const struct http_headers *headers)
+{
+    const struct http_application *a = r->pool->application;
+    uint64_t length = headers->length;
+
+    if (r->status || !length)
+        return;
+    if (length > a->max_body)
+        r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
+                               (unsigned long long)length, a->max_body);
+    else if (r->pool->bodies + length > a->max_bodies)
+        r->status = http_shed(r, SHED_BYTES,
+                              http_error(r, 503, "too many bytes of bodies are in work"));
+    else if (!buffer_reserve(&r->body, length))
+        r->status = http_error(r, 503, "out of memory");
+}
+
+bool http_body_take(struct http_request *r, const char *data, size_t size)
+{
+    const struct http_application *a = r->pool->application;
+
+    r->received += size;
+    if (!r->status && r->received > a->max_body)
+        r->status = http_error(r, 413, "the body has more than %zu bytes", a->max_body);
+    if (!r->status && r->pool->bodies + size > a->max_bodies)
+        r->status = http_shed(r, SHED_BYTES,
+                              http_error(r, 503, "too many bytes of bodies are in work"));
+    if (!r->status) {
+        buffer_add(&r->body, data, size);
+        if (!r->body.failed) {
+            r->pool->bodies += size;
+            return true;
+        }
+        r->status = http_error(r, 503, "out of memory");
+    }
+    http_body_drop(r);
+    return r->received <= HTTP_DROPPED_BODY;
+}
+
+/* the answer */
+
+int http_error(struct http_request *r, int status, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    r->answer.size = 0;
+    r->answer_type = NULL;
+    r->answer_json_length = 0;
+    buffer_add_text(&r->answer, "{\"error\":");
+    buffer_add_json_string(&r->answer, text);
+    buffer_add_text(&r->answer, "}");
+    if (status == 503)
+        r->retry_after = 1;
+    return status;
+}
+
+void http_add_field(struct http_request *r, const char *name, const char *value)
+{
+    if (r->n_fields < HTTP_FIELDS)
+        r->fields[r->n_fields++] = (struct http_field){name, value};
+}

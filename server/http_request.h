@@ -1,0 +1,53 @@
+/*
+ * Requests as http.c holds them, without the library: their memory, what their headers say,
+ * and their bodies as far as these are read.
+ *
+ * For http.c only. A pool belongs to a daemon and its thread.
+ */
+#ifndef SERVER_HTTP_REQUEST_H
+#define SERVER_HTTP_REQUEST_H
+
+#include "server/http.h"
+
+struct http_pool {
+    const struct http_application *application;
+    struct http_request *free; /* linked by next */
+    int n_free;
+    int64_t n_requests; /* not finished */
+    uint64_t n_finished, next_id;
+    size_t bodies; /* bytes that all bodies hold */
+    unsigned id;   /* of this pool, in the ids of its requests */
+};
+
+/* The headers that are looked at in any request. */
+struct http_headers {
+    const char *content_type, *id, *json_length;
+    uint64_t length; /* of the body; 0 also when it is not known */
+};
+
+/* The application has to stay. */
+void http_pool_init(struct http_pool *pool, const struct http_application *application);
+void http_pool_release(struct http_pool *pool);
+
+/* NULL: no memory. */
+struct http_request *http_request_new(struct http_pool *pool);
+void http_request_free(struct http_request *request);
+
+/* Takes note of a header when it is one of ours. The library has refused lengths that are no
+ * numbers. */
+void http_headers_add(struct http_headers *headers, const char *name, size_t size,
+                      const char *value);
+void http_request_begin(struct http_request *request, const char *method,
+                        const struct http_headers *headers);
+
+/* What the body is known to be before it comes. Sets status when it is refused, unless it is
+ * refused already. */
+void http_body_begin(struct http_request *request, const struct http_headers *headers);
+
+/* A piece of it. False: too much of a refused body came, the connection is to be closed. */
+bool http_body_take(struct http_request *request, const char *data, size_t size);
+
+/* Lets go of its memory. */
+void http_body_drop(struct http_request *request);
+
+#endif
