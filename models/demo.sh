@@ -17,12 +17,21 @@ show() {        # a command as one would type it, and what it prints
     case $1 in curl) echo ;; esac
 }
 
+# The terminal's Ctrl-C is for this script alone: a server that got it too would take the signal
+# from here for a second one, which ends it at once instead of draining.
+finish() {
+    trap - INT TERM HUP EXIT
+    kill -TERM $server 2>/dev/null || :
+    wait $server && say "Drained: every request has its answer."
+    exit 0
+}
+
 # A busy port means the next free one.
 port=8080
 while :; do
-    build/predictd --models $run/models --port $port --admin-port $((port + 1)) 2>$run/server.log &
+    setsid build/predictd --models $run/models --port $port --admin-port $((port + 1)) 2>$run/server.log &
     server=$!
-    trap 'kill -TERM $server 2>/dev/null; wait $server; exit 0' INT TERM
+    trap finish INT TERM HUP
     trap 'kill -TERM $server 2>/dev/null || :' EXIT
     until curl -sf "http://127.0.0.1:$port/health" >/dev/null 2>&1 && kill -0 $server 2>/dev/null; do
         if ! kill -0 $server 2>/dev/null; then

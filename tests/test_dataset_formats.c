@@ -35,9 +35,9 @@ static void idx_files_that_lie_are_refused(void **state)
          "x.idx: not an IDX file: it begins with 50 35, expected 00 00"},
         {BYTES("\0\1\x08\3"), BYTES(TWO_LABELS),
          "x.idx: not an IDX file: it begins with 00 01, expected 00 00"},
-        {BYTES("\0\0\x0e\1\0\0\0\1........"), BYTES(TWO_LABELS),
-         "x.idx: element type 0x0e, expected 0x08 (unsigned bytes), 0x0c (integers) or 0x0d "
-         "(floats)"},
+        {BYTES("\0\0\x0a\1\0\0\0\1........"), BYTES(TWO_LABELS),
+         "x.idx: element type 0x0a, expected 0x08 (unsigned bytes), 0x09 (bytes), 0x0b, 0x0c "
+         "(integers), 0x0d or 0x0e (floats)"},
         {BYTES("\0\0\x08\0"), BYTES(TWO_LABELS), "x.idx: 0 dimensions, expected 1 to 8"},
         {BYTES("\0\0\x08\x09"), BYTES(TWO_LABELS), "x.idx: 9 dimensions, expected 1 to 8"},
         {BYTES("\0\0\x08\3\0\0\0\2\0\0\0\0\0\0\0\3"), BYTES(TWO_LABELS),
@@ -47,13 +47,16 @@ static void idx_files_that_lie_are_refused(void **state)
         {BYTES("\0\0\x08\3\0\xff\xff\xff\0\0\0\2\0\0\0\3\1"), BYTES(TWO_LABELS),
          "x.idx: shape [16777215, 2, 3] needs more bytes than the file holds"},
         {BYTES("\0\0\x0d\4\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-         BYTES(TWO_LABELS), "x.idx: shape [4294967295, 4294967295, 4294967295, 4294967295] needs "
-                            "more bytes than the file holds"},
+         BYTES(TWO_LABELS),
+         "x.idx: shape [4294967295, 4294967295, 4294967295, 4294967295] needs "
+         "more bytes than the file holds"},
         {BYTES(TWO_IMAGES "\0"), BYTES(TWO_LABELS),
          "x.idx: bytes behind the elements of shape [2, 2, 3]"},
         {BYTES("\0\0\x08\3\0\0\0\2\0\0\0\1\0\0\0\3\1\2\3\4\5\6"), BYTES(TWO_LABELS),
          "x.idx: shape [2, 1, 3] does not fit input \"image\" [-1, 1, 2, 3]"},
-        {BYTES("\0\0\x0d\2\0\0\0\1\0\0\0\6" "\0\0\0\0\x7f\x80\0\0" "0123456789abcdef"),
+        {BYTES("\0\0\x0d\2\0\0\0\1\0\0\0\6"
+               "\0\0\0\0\x7f\x80\0\0"
+               "0123456789abcdef"),
          BYTES(TWO_LABELS), "x.idx: element 1 is not finite"},
         {BYTES(TWO_IMAGES), BYTES("\0\0\x08\1\0\0\0\3\1\2\3"), "y.idx: 3 labels for 2 rows"},
         {BYTES(TWO_IMAGES), BYTES("\0\0\x08\2\0\0\0\2\0\0\0\1\1\2"),
@@ -162,21 +165,39 @@ static void idx_plain_and_packed_is_the_same_data(void **state)
     dataset_release(&packed);
 }
 
+#define ONE_ROW "\2\0\0\0\1\0\0\0\2"
+
 static void idx_floats_and_integers_are_big_endian(void **state)
 {
     (void)state;
     static const struct wish wish = {
         .data = IDX_DATA, .target = TARGET_VALUES, .n_targets = 1, .input = ROW(2),
     };
-    struct dataset set;
-    write_file("x.idx", (struct bytes)BYTES("\0\0\x0d\2\0\0\0\1\0\0\0\2"
-                                            "\x3f\x80\0\0\xc0\x20\0\0"));
-    write_file("y.idx", (struct bytes)BYTES("\0\0\x0c\1\0\0\0\1\xff\xff\xff\xfe"));
-    must_load(&set, &wish, DATASET_TRAIN);
-    assert_true(real(&set, 0) == 1 && real(&set, 1) == -2.5f);
-    assert_true(set.n_targets == 1 && set.targets[0] == -2);
-    assert_null(set.classes);
-    dataset_release(&set);
+    static const struct {
+        struct bytes features, target;
+        double wanted[3];
+    } rows[] = {
+        {BYTES("\0\0\x0d" ONE_ROW "\x3f\x80\0\0\xc0\x20\0\0"),
+         BYTES("\0\0\x0c\1\0\0\0\1\xff\xff\xff\xfe"),
+         {1, -2.5, -2}},
+        {BYTES("\0\0\x0e" ONE_ROW "\x3f\xf0\0\0\0\0\0\0\xc0\x04\0\0\0\0\0\0"),
+         BYTES("\0\0\x0b\1\0\0\0\1\xff\xfe"),
+         {1, -2.5, -2}},
+        {BYTES("\0\0\x0b" ONE_ROW "\x7f\xff\x80\0"),
+         BYTES("\0\0\x09\1\0\0\0\1\x80"),
+         {32767, -32768, -128}},
+        {BYTES("\0\0\x09" ONE_ROW "\xff\x7f"), BYTES("\0\0\x08\1\0\0\0\1\xff"), {-1, 127, 255}},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct dataset set;
+        write_file("x.idx", rows[i].features);
+        write_file("y.idx", rows[i].target);
+        must_load(&set, &wish, DATASET_TRAIN);
+        assert_true(real(&set, 0) == rows[i].wanted[0] && real(&set, 1) == rows[i].wanted[1]);
+        assert_true(set.n_targets == 1 && set.targets[0] == rows[i].wanted[2]);
+        assert_null(set.classes);
+        dataset_release(&set);
+    }
 }
 
 static void an_autoencoder_has_its_input_as_target(void **state)
@@ -424,11 +445,12 @@ static void features_are_read_by_what_the_file_is(void **state)
         struct bytes bytes;
     } rows[] = {
         {"t.csv", BYTES("1,2\n3,4\n")},
-        {"t.csv", BYTES("1,2,whatever\n3,4,\n")},       /* with the column of the label */
+        {"t.csv", BYTES("1,2,whatever\n3,4,\n")}, /* with the column of the label */
         {"data", BYTES("\0\0\x08\2\0\0\0\2\0\0\0\2\1\2\3\4")},
         {"data", BYTES("[1, 2]\n[3, 4]\n")},
         {"t.jsonl", BYTES("[1, 2]\r\n[3.0, 4e0]")},
         {"data", BYTES("{\"x\": [1, 2]}\n{\"x\": [3, 4]}\n\n")},
+        {"t.jsonl", BYTES("\n[1, 2]\n \t\r\n\n[3, 4]\n")},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct nn_error error = {0};

@@ -62,8 +62,9 @@ static const struct bad bad_members[] = {
     {"layers", NULL, "layers: missing"},
     {"loss", NULL, "loss: missing"},
     {"layer", "[]", "layer: unknown key, did you mean \"layers\"?"},
-    {"zzzzzzzz", "1", "zzzzzzzz: unknown key, expected one of name, data, inputs, layers, "
-                      "loss, optimizer, schedule, training"},
+    {"zzzzzzzz", "1",
+     "zzzzzzzz: unknown key, expected one of name, data, inputs, layers, "
+     "loss, optimizer, schedule, training"},
     {"name", "7", "name: expected a string, got 7"},
     {"name", "''", "name: must not be empty"},
 
@@ -145,6 +146,8 @@ static const struct bad bad_members[] = {
      "layers[0].name: \"image\" is the name of an input or layer already"},
     {"layers", "[{'type': 'flatten', 'name': 'predictions'}]",
      "layers[0].name: \"predictions\" is a name that bundles use themselves"},
+    {"layers", "[{'type': 'flatten', 'name': 'golden'}]",
+     "layers[0].name: \"golden\" is a name that bundles use themselves"},
     {"layers", "[{'type': 'flatten', 'inputs': 'image'}]",
      "layers[0].inputs: expected an array of 1 to 64 names, got \"image\""},
     {"layers", "[{'type': 'flatten', 'inputs': [1]}]",
@@ -156,8 +159,9 @@ static const struct bad bad_members[] = {
     {"layers", "[" FLAT "{'type': 'dense', 'units': 10, 'inputs': ['flat', 'flat']}]",
      "layers[1].inputs: dense takes one, got 2"},
     {"layers", "[" FLAT "{'type': 'add'}]", "layers[1].inputs: add takes two or more, got 1"},
-    {"layers", "[" FLAT "{'type': 'flatten', 'inputs': ['image']},"
-               "{'type': 'dense', 'units': 2}]",
+    {"layers",
+     "[" FLAT "{'type': 'flatten', 'inputs': ['image']},"
+     "{'type': 'dense', 'units': 2}]",
      "layers[0]: no layer takes \"flat\", and it is not the last one"},
 
     /* layers: settings */
@@ -214,7 +218,8 @@ static const struct bad bad_members[] = {
      "layers[1]: standardize takes an input of the model: its constants are those of the data"},
 
     /* the loss and what the layers give */
-    {"loss", "'softmax'", "loss: unknown value \"softmax\", expected one of "
+    {"loss", "'softmax'",
+     "loss: unknown value \"softmax\", expected one of "
      "softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error"},
     {"layers", "[{'type': 'flatten'}]", "layers: none of them has anything to train"},
     {"layers", "[{'type': 'conv2d', 'filters': 1, 'kernel': 1}]",

@@ -406,6 +406,12 @@ static void tables_are_learned_and_labelled(void **state)
     assert_non_null(strstr(rose, "\"label\":\"tulip\"}\n"));
     free(lines);
 
+    /* Columns are found by their names; where those are not there, no row is taken for them. */
+    assert_int_equal(
+        RUN("predict", bundle, write_text("turned.csv", "id,length,width\n7,11,1.2\n")), 0);
+    assert_says("out", "\"label\":\"rose\"}\n");
+    assert_int_equal(RUN("predict", bundle, write_text("bare.csv", "1.2,11\n2.2,57\n")), 1);
+    assert_says("err", "bare.csv: no column \"width\"");
     assert_int_equal(RUN("predict", bundle, write_text("bad.csv", "width,length\n1.2,x\n")), 1);
     assert_says("err", "bad.csv:2");
 
@@ -548,6 +554,22 @@ static void several_labels_are_learned_and_their_loss_is_the_mean(void **state)
     assert_int_equal(RUN("evaluate", bundle, "--data", folder, "--json"), 0);
     json_t *report = json_of("out");
     assert_true(fabs(json_number_value(json_object_get(report, "loss")) - loss) < 1e-6);
+    json_decref(report);
+
+    /* By hand: of two rows both answers, and the one for B, are what the model says. */
+    write_text("both.csv", "a,b,A,B\n4.5,4.5,1,1\n-4.5,4.5,1,1\n");
+    assert_int_equal(RUN("evaluate", bundle, "--data", folder, "--json"), 0);
+    report = json_of("out");
+    json_error_t error;
+    double accuracy, exact, a[3], b[3];
+    if (json_unpack_ex(report, &error, 0, "{s:F, s:F, s:{s:{s:F,s:F,s:F}, s:{s:F,s:F,s:F}}}",
+                       "accuracy", &accuracy, "exact_match", &exact, "classes", "A",
+                       "precision", &a[0], "recall", &a[1], "f1", &a[2], "B", "precision",
+                       &b[0], "recall", &b[1], "f1", &b[2]) != 0)
+        fail_msg("%s", error.text);
+    assert_true(accuracy == 0.75 && exact == 0.5);
+    assert_true(a[0] == 1 && a[1] == 0.5 && fabs(a[2] - 2.0 / 3) < 1e-6);
+    assert_true(b[0] == 1 && b[1] == 1 && b[2] == 1);
     json_decref(report);
 }
 

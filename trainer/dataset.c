@@ -196,5 +196,6 @@ void dataset_release(struct dataset *set)
     for (int i = 0; set->labels && i < set->n_labels; i++)
         free(set->labels[i]);
     free(set->labels);
+    json_decref(set->columns);
     *set = (struct dataset){0};
 }

@@ -18,6 +18,8 @@ struct dataset {
     int n_targets;
     int n_labels;
     char **labels;              /* the classes' names */
+    json_t *columns;            /* CSV: the names of an only input's columns where the header
+                                   names them all and differently, in order; or NULL */
     uint64_t digest;            /* of all bytes above: which data it was */
 };
 
@@ -45,8 +47,9 @@ enum dataset_part { DATASET_TRAIN, DATASET_TEST };
  * cuts the test data out of the one file, drawn by "seed": no row is in both.
  *
  * Besides, for any format: "target": "classes", "values" or "input", and "labels": the names
- * of the classes. A CSV's classes are these names or their numbers; without "labels", they are
- * the values found in the file, sorted: numbers by their value, names by their bytes. */
+ * of the classes, or of the values. A CSV's classes are these names or their numbers; without
+ * "labels", they are the values found in the file, sorted: numbers by their value, names by
+ * their bytes. */
 struct dataset_request {
     const json_t *data;
     const char *directory;      /* where files that are not absolute are looked for */

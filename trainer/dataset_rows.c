@@ -169,6 +169,7 @@ int dataset_split(struct dataset *set, double fraction, uint64_t seed, struct da
         dataset_release(&kept);
         goto done;
     }
+    kept.columns = json_incref(set->columns);
     dataset_release(set);
     *set = kept;
     result = 0;

@@ -138,8 +138,9 @@ int field_check_name(const char *name, const char *path, struct nn_error *error)
     if (n < 1 || n > 64 || name[n] != '\0')
         return nn_fail(error, "%s: expected 1 to 64 letters, digits or _-./, got \"%.80s\"",
                        path, name);
-    if (strncmp(name, "golden.", 7) == 0 || strcmp(name, "probabilities") == 0 ||
-        strcmp(name, "predictions") == 0)
+    /* "golden" would have parameters in "golden.". */
+    if (strcmp(name, "golden") == 0 || strncmp(name, "golden.", 7) == 0 ||
+        strcmp(name, "probabilities") == 0 || strcmp(name, "predictions") == 0)
         return nn_fail(error, "%s: \"%s\" is a name that bundles use themselves", path, name);
     return 0;
 }

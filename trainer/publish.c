@@ -264,12 +264,27 @@ static char *make_version(const char *directory, struct nn_error *error)
     }
 }
 
+/* The recipe with the columns that the training found: `predict` and `evaluate` then take them
+ * by name, wherever another file has them. To be freed. */
+static char *recipe_with_columns(const struct publication *p)
+{
+    json_t *columns = p->train->columns;
+    json_t *input = json_array_get(json_object_get(p->recipe->json, "inputs"), 0);
+    if (!columns || json_object_get(input, "columns"))
+        return recipe_text(p->recipe);
+    struct recipe recipe = {.json = json_deep_copy(p->recipe->json)};
+    input = json_array_get(json_object_get(recipe.json, "inputs"), 0);
+    char *text = json_object_set(input, "columns", columns) == 0 ? recipe_text(&recipe) : NULL;
+    json_decref(recipe.json);
+    return text;
+}
+
 /* ---- all of it -------------------------------------------------------------------------- */
 
 static int write_bundle(const struct publication *p, const char *path, struct nn_error *error)
 {
     int status = -1;
-    char *recipe = recipe_text(p->recipe), *training = training_text(p);
+    char *recipe = recipe_with_columns(p), *training = training_text(p);
     struct nn_tensor *values = NULL, *golden = NULL;
     struct graph *g = network_publication(p->network, p->recipe, p->result->weights, error);
     if (!g)

@@ -354,6 +354,10 @@ static int check_labels(const struct recipe *recipe, int64_t n_outputs, struct n
         (int64_t)json_array_size(labels) != n_classes)
         return nn_fail(error, "data.labels: %zu names, but the layers tell %lld classes apart",
                        json_array_size(labels), (long long)n_classes);
+    if (recipe->target == TARGET_VALUES && json_is_array(labels) &&
+        (int64_t)json_array_size(labels) != n_outputs)
+        return nn_fail(error, "data.labels: %zu names, but the layers give %lld values",
+                       json_array_size(labels), (long long)n_outputs);
 
     const json_t *columns = json_object_get(recipe->data, "label");
     size_t n_columns = json_is_array(columns) ? json_array_size(columns) : 1;

@@ -49,6 +49,63 @@ static int copy_labels(struct report *report, const struct dataset *set, struct 
     return 0;
 }
 
+/* Whether the values to predict are all no (0) or yes (1), by what is trained for that. */
+static bool are_answers(enum loss_kind kind, const struct dataset *set)
+{
+    if (kind != LOSS_SIGMOID_CROSS_ENTROPY || !set->targets)
+        return false;
+    for (int64_t i = 0; i < set->n * set->n_targets; i++)
+        if (set->targets[i] != 0 && set->targets[i] != 1)
+            return false;
+    return true;
+}
+
+/* What answer i is called: "labels" of the data, else the column's name, else its number. To be
+ * freed. */
+static char *answer_name(const json_t *data, int n, int i)
+{
+    static const char *const keys[] = {"labels", "label"};
+    for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        const json_t *names = json_object_get(data, keys[k]);
+        const char *name = json_array_size(names) == (size_t)n
+                               ? json_string_value(json_array_get(names, (size_t)i))
+                               : NULL;
+        if (name)
+            return strdup(name);
+    }
+    char *number;
+    return asprintf(&number, "%d", i) < 0 ? NULL : number;
+}
+
+static int make_answers(struct report *report, const json_t *data, int n,
+                        struct nn_error *error)
+{
+    report->labels = calloc((size_t)n + 1, sizeof *report->labels);
+    report->answers = calloc((size_t)n + 1, sizeof *report->answers);
+    if (!report->labels || !report->answers)
+        return nn_fail(error, "out of memory");
+    for (; report->n_answers < n; report->n_answers++) {
+        int i = report->n_answers;
+        report->labels[i] = answer_name(data, n, i);
+        if (!report->labels[i] || confusion_init(&report->answers[i], 2) != 0) {
+            free(report->labels[i]);
+            return nn_fail(error, "out of memory");
+        }
+    }
+    return 0;
+}
+
+static void count_answers(struct report *report, const nn_real *row, const nn_real *targets)
+{
+    bool exact = true;
+    for (int k = 0; k < report->n_answers; k++) {
+        int answer = metric_class(&row[k], 1, 0.5), expected = targets[k] > 0.5;
+        confusion_add(&report->answers[k], expected, answer);
+        exact &= answer == expected;
+    }
+    report->n_exact += exact;
+}
+
 /* What rows of values should be: the data's targets, or the input itself. To be freed. */
 static nn_real *gather_targets(const struct dataset *set, int64_t row, int64_t n)
 {
@@ -60,7 +117,7 @@ static nn_real *gather_targets(const struct dataset *set, int64_t row, int64_t n
     return targets;
 }
 
-static int count(struct report *report, const struct dataset *set,
+static int count(struct report *report, const json_t *data, const struct dataset *set,
                  const struct nn_tensor *output, struct nn_error *error)
 {
     int64_t n = shape_product(&output->shape, 1, output->shape.rank);
@@ -80,6 +137,9 @@ static int count(struct report *report, const struct dataset *set,
     if (!set->classes && n != values)
         return nn_fail(error, "the model has %lld outputs, the data %lld values", (long long)n,
                        (long long)values);
+    if (are_answers(report->kind, set) &&
+        make_answers(report, data, set->n_targets, error) != 0)
+        return -1;
     report->samples = set->n;
     for (int64_t i = 0; i < set->n; i++) {
         const nn_real *row = (const nn_real *)output->data + i * n;
@@ -92,6 +152,7 @@ static int count(struct report *report, const struct dataset *set,
         if (!targets)
             return nn_fail(error, "out of memory");
         report->loss += row_loss(report->kind, n, row, 0, targets);
+        count_answers(report, row, targets);
         for (int64_t k = 0; k < n; k++) {
             double difference = (double)row[k] - targets[k];
             report->absolute_error += fabs(difference) / (double)n;
@@ -120,7 +181,7 @@ static int evaluate_model(struct report *report, const struct published *publish
     int status = apply_model(&application, published->model, &set, n_threads, error);
     if (status == 0) {
         report->kind = published->recipe.loss;
-        status = count(report, &set, &application.outputs[0], error);
+        status = count(report, published->recipe.data, &set, &application.outputs[0], error);
         application_release(&application);
     }
     dataset_release(&set);
@@ -145,9 +206,12 @@ int report_make(struct report *report, const char *bundle_path, const char *dire
 
 void report_release(struct report *report)
 {
-    for (int i = 0; report->labels && i < report->confusion.n; i++)
+    for (int i = 0; report->labels && i < report->confusion.n + report->n_answers; i++)
         free(report->labels[i]);
     free(report->labels);
+    for (int i = 0; i < report->n_answers; i++)
+        confusion_release(&report->answers[i]);
+    free(report->answers);
     confusion_release(&report->confusion);
     *report = (struct report){0};
 }
@@ -162,14 +226,38 @@ static int64_t support(const struct confusion *confusion, int class)
     return n;
 }
 
+/* Where the counts of label i are, and as which class: a class of all, or the yes of an
+ * answer. */
+static const struct confusion *counts_of(const struct report *report, int i, int *class)
+{
+    *class = report->n_answers ? 1 : i;
+    return report->n_answers ? &report->answers[i] : &report->confusion;
+}
+
+/* Of all answers of all samples. */
+static double answers_accuracy(const struct report *report)
+{
+    double sum = 0;
+    for (int i = 0; i < report->n_answers; i++)
+        sum += confusion_accuracy(&report->answers[i]);
+    return sum / report->n_answers;
+}
+
+static double exact_match(const struct report *report)
+{
+    return (double)report->n_exact / (double)report->samples;
+}
+
 static void print_classes(const struct report *report, int width, FILE *out)
 {
-    const struct confusion *c = &report->confusion;
     fprintf(out, "\n%-*s  precision  recall      F1  samples\n", width, "class");
-    for (int i = 0; i < c->n; i++)
+    for (int i = 0; i < report->confusion.n + report->n_answers; i++) {
+        int class;
+        const struct confusion *c = counts_of(report, i, &class);
         fprintf(out, "%-*s  %8.2f%%  %5.2f%%  %5.2f%%  %7lld\n", width, report->labels[i],
-                100 * confusion_precision(c, i), 100 * confusion_recall(c, i),
-                100 * confusion_f1(c, i), (long long)support(c, i));
+                100 * confusion_precision(c, class), 100 * confusion_recall(c, class),
+                100 * confusion_f1(c, class), (long long)support(c, class));
+    }
 }
 
 static void print_confusion(const struct report *report, int width, FILE *out)
@@ -191,16 +279,23 @@ static void print_confusion(const struct report *report, int width, FILE *out)
 void report_print(const struct report *report, FILE *out)
 {
     fprintf(out, "samples   %lld\nloss      %.6f\n", (long long)report->samples, report->loss);
-    if (report->confusion.n == 0) {
+    int n_labels = report->confusion.n + report->n_answers;
+    if (n_labels == 0) {
         fprintf(out, "mean absolute error      %.6f\nroot mean squared error  %.6f\n",
                 report->absolute_error, sqrt(report->squared_error));
         return;
     }
-    fprintf(out, "accuracy  %.2f%%\n", 100 * confusion_accuracy(&report->confusion));
     int width = (int)strlen("confusion");
-    for (int i = 0; i < report->confusion.n; i++)
+    for (int i = 0; i < n_labels; i++)
         if ((int)strlen(report->labels[i]) > width)
             width = (int)strlen(report->labels[i]);
+    if (report->n_answers) {
+        fprintf(out, "accuracy  %.2f%%, all answers right %.2f%%\n",
+                100 * answers_accuracy(report), 100 * exact_match(report));
+        print_classes(report, width, out);
+        return;
+    }
+    fprintf(out, "accuracy  %.2f%%\n", 100 * confusion_accuracy(&report->confusion));
     print_classes(report, width, out);
     print_confusion(report, width, out);
 }
@@ -208,14 +303,16 @@ void report_print(const struct report *report, FILE *out)
 /* By label; and where two classes have the same one, the later. */
 static json_t *classes_json(const struct report *report)
 {
-    const struct confusion *c = &report->confusion;
     json_t *classes = json_object();
-    for (int i = 0; i < c->n; i++)
+    for (int i = 0; i < report->confusion.n + report->n_answers; i++) {
+        int class;
+        const struct confusion *c = counts_of(report, i, &class);
         json_object_set_new(classes, report->labels[i],
                             json_pack("{s:f, s:f, s:f, s:I}", "precision",
-                                      confusion_precision(c, i), "recall",
-                                      confusion_recall(c, i), "f1", confusion_f1(c, i),
-                                      "samples", (json_int_t)support(c, i)));
+                                      confusion_precision(c, class), "recall",
+                                      confusion_recall(c, class), "f1", confusion_f1(c, class),
+                                      "samples", (json_int_t)support(c, class)));
+    }
     return classes;
 }
 
@@ -240,6 +337,10 @@ int report_print_json(const struct report *report, FILE *out)
                             json_real(confusion_accuracy(&report->confusion)));
         json_object_set_new(json, "classes", classes_json(report));
         json_object_set_new(json, "confusion", confusion_json(&report->confusion));
+    } else if (report->n_answers > 0) {
+        json_object_set_new(json, "accuracy", json_real(answers_accuracy(report)));
+        json_object_set_new(json, "exact_match", json_real(exact_match(report)));
+        json_object_set_new(json, "classes", classes_json(report));
     } else {
         json_object_set_new(json, "mean_absolute_error", json_real(report->absolute_error));
         json_object_set_new(json, "root_mean_squared_error",

@@ -13,9 +13,12 @@ struct report {
     enum loss_kind kind;
     int64_t samples;
     double loss;
-    struct confusion confusion; /* n == 0: a regression */
+    struct confusion confusion;                 /* n == 0: not one of several classes */
+    int n_answers;                              /* several outputs, each no or yes; else 0 */
+    struct confusion *answers;                  /* [n_answers], each of the classes 0 and 1 */
+    int64_t n_exact;                            /* samples all of whose answers are right */
     double absolute_error, squared_error;       /* means, of a regression */
-    char **labels;              /* [confusion.n] */
+    char **labels; /* [confusion.n], or of the answers [n_answers] */
 };
 
 /* `directory` is where the recipe's files are looked for. On failure *report is empty. */

@@ -159,6 +159,28 @@ static int find_input(struct csv_file *file, int i, struct nn_error *error)
     return 0;
 }
 
+/* The names of the only input's columns, for who reads other files by them; NULL where they do
+ * not tell one from another, or there is no memory. */
+static json_t *name_columns(const struct csv_file *file)
+{
+    if (!file->names || file->request->n_inputs != 1)
+        return NULL;
+    json_t *columns = json_array(), *seen = json_object();
+    int64_t n = format_row_elements(file->request, 0);
+    bool named = columns && seen;
+    for (int64_t i = 0; i < n && named; i++) {
+        const char *name = file->names[file->inputs[0][i]];
+        named = *name && !json_object_get(seen, name) &&
+                json_object_set_new(seen, name, json_true()) == 0 &&
+                json_array_append_new(columns, json_string(name)) == 0;
+    }
+    json_decref(seen);
+    if (named)
+        return columns;
+    json_decref(columns);
+    return NULL;
+}
+
 /* After the first record: how many columns there are, and what each is for. */
 static int find_columns(struct csv_file *file, struct nn_error *error)
 {
@@ -432,6 +454,8 @@ static int load_file(struct dataset *set, const char *path, const struct csv_set
             goto done;
         if (!(first && settings->header) && read_row(&file, set, error) != 0)
             goto done;
+        if (first && !unlabelled)
+            set->columns = name_columns(&file);
         first = false;
     }
     if (more < 0)

@@ -8,11 +8,41 @@
 
 #include "trainer/datasets/format.h"
 
-enum { IDX_UBYTE = 0x08, IDX_INT = 0x0C, IDX_FLOAT = 0x0D };
+enum idx_type {
+    IDX_UBYTE = 0x08,
+    IDX_BYTE = 0x09,
+    IDX_SHORT = 0x0B,
+    IDX_INT = 0x0C,
+    IDX_FLOAT = 0x0D,
+    IDX_DOUBLE = 0x0E,
+};
 
-static uint32_t big_endian(const unsigned char *p)
+/* Bytes of an element; 0: there is no such type. */
+static int element_size(int type)
 {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    switch (type) {
+    case IDX_UBYTE:
+    case IDX_BYTE:
+        return 1;
+    case IDX_SHORT:
+        return 2;
+    case IDX_INT:
+    case IDX_FLOAT:
+        return 4;
+    case IDX_DOUBLE:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* The number of n bytes, at most 8, the highest first. */
+static uint64_t big_endian(const unsigned char *p, int n)
+{
+    uint64_t number = 0;
+    for (int i = 0; i < n; i++)
+        number = number << 8 | p[i];
+    return number;
 }
 
 /* files */
@@ -30,9 +60,11 @@ static int read_header(struct source *source, int *type, struct nn_shape *shape,
         return nn_fail(error, "%s: not an IDX file: it begins with %02x %02x, expected 00 00",
                        source->path, magic[0], magic[1]);
     *type = magic[2];
-    if (*type != IDX_UBYTE && *type != IDX_INT && *type != IDX_FLOAT)
-        return nn_fail(error, "%s: element type 0x%02x, expected 0x08 (unsigned bytes), 0x0c "
-                              "(integers) or 0x0d (floats)", source->path, *type);
+    if (element_size(*type) == 0)
+        return nn_fail(error,
+                       "%s: element type 0x%02x, expected 0x08 (unsigned bytes), 0x09 "
+                       "(bytes), 0x0b, 0x0c (integers), 0x0d or 0x0e (floats)",
+                       source->path, *type);
     if (magic[3] < 1 || magic[3] > NN_MAX_RANK)
         return nn_fail(error, "%s: %d dimensions, expected 1 to %d", source->path, magic[3],
                        NN_MAX_RANK);
@@ -44,14 +76,37 @@ static int read_header(struct source *source, int *type, struct nn_shape *shape,
     if (got < 4 * shape->rank)
         return nn_fail(error, "%s: the header is cut short", source->path);
     for (int i = 0; i < shape->rank; i++) {
-        shape->dims[i] = big_endian(dims + 4 * i);
+        shape->dims[i] = (int64_t)big_endian(dims + 4 * i, 4);
         if (shape->dims[i] == 0)
             return nn_fail(error, "%s: dimension %d is 0", source->path, i);
     }
     return 0;
 }
 
-/* Numbers of four bytes to nn_real. */
+static nn_real number_of(int type, uint64_t bits)
+{
+    uint32_t low = (uint32_t)bits;
+    float single;
+    double number;
+    switch (type) {
+    case IDX_BYTE:
+        return (int8_t)bits;
+    case IDX_SHORT:
+        return (int16_t)bits;
+    case IDX_INT:
+        return (nn_real)(int32_t)bits;
+    case IDX_FLOAT:
+        memcpy(&single, &low, sizeof single);
+        return (nn_real)single;
+    case IDX_DOUBLE:
+        memcpy(&number, &bits, sizeof number);
+        return (nn_real)number;
+    default:
+        return (nn_real)bits;
+    }
+}
+
+/* Numbers as the file has them to nn_real. */
 static nn_real *convert(const char *path, int type, const unsigned char *bytes, int64_t n,
                         struct nn_error *error)
 {
@@ -63,11 +118,9 @@ static nn_real *convert(const char *path, int type, const unsigned char *bytes, 
         nn_fail(error, "%s: no memory for %lld numbers", path, (long long)n);
         return NULL;
     }
+    int width = element_size(type);
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = big_endian(bytes + 4 * i);
-        float value;
-        memcpy(&value, &bits, sizeof value);
-        values[i] = type == IDX_INT ? (nn_real)(int32_t)bits : (nn_real)value;
+        values[i] = number_of(type, big_endian(bytes + width * i, width));
         if (!isfinite(values[i])) {
             nn_fail(error, "%s: element %lld is not finite", path, (long long)i);
             free(values);
@@ -92,7 +145,7 @@ static int read_tensor(const char *path, struct nn_tensor *tensor, struct nn_err
         goto done;
 
     int64_t n = shape_elements(&shape), size;
-    if (n < 0 || __builtin_mul_overflow(n, type == IDX_UBYTE ? 1 : 4, &size))
+    if (n < 0 || __builtin_mul_overflow(n, element_size(type), &size))
         size = INT64_MAX;
     if (size > source.most) {
         nn_fail(error, "%s: shape %s needs more bytes than the file holds", path,

@@ -1,6 +1,7 @@
 /*
  * JSON lines: features for `predict`, a row on each line. A row is an array, nested as the
  * input's shape or flat in row-major order; for several inputs an object of them by name.
+ * Blank lines are none.
  */
 #include <math.h>
 #include <stdio.h>
@@ -141,6 +142,10 @@ static int load_jsonl_features(struct dataset *set, const char *path,
         size_t length = (size_t)((line_end ? line_end : end) - at);
         json_error_t reason;
         place.line++;
+        if (strspn(at, " \t\r") >= length) {
+            at += length + 1;
+            continue;
+        }
         if (set->n == capacity) {
             capacity = capacity ? 2 * capacity : 16;
             if (format_reserve(set, request, NN_FP32, capacity, error) != 0)
