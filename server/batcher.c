@@ -476,6 +476,8 @@ int batcher_add(struct batcher *b, const struct served *served, const struct cod
                 struct http_request *r)
 {
     struct batch *batch = b->batches;
+    if (served->n_members)
+        return http_error(r, 501, "ensembles are not computed yet");
     while (batch->served != served)
         batch++;
     counter_add(&counters(b, served)->begun, 1);

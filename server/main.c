@@ -11,6 +11,7 @@
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/options.h"
+#include "server/print_config.h"
 #include "server/registry.h"
 #include "server/system.h"
 #include <errno.h>
@@ -245,6 +246,9 @@ static int serve(const struct options *o, struct nn_error *error)
     struct acceptor a = {.server = &server, .listeners = {-1, -1}};
     struct registry_settings settings = {.models = o->models,
                                          .n_counters = server.n_loops,
+                                         .control = (enum model_control)o->model_control,
+                                         .poll_interval = o->poll_interval,
+                                         .load = o->load_model,
                                          .publish = publish,
                                          .refresh = refresh,
                                          .context = &server};
@@ -299,7 +303,8 @@ static int check(const struct options *o, struct nn_error *error)
     int result = open_guards(&server, error);
     free_guards(&server);
     nn_engine_start();
-    return registry_check(o->models, error) < 0 ? -1 : result;
+    const struct registry_settings settings = {.models = o->models, .load = o->load_model};
+    return registry_check(&settings, o->default_model, error) < 0 ? -1 : result;
 }
 
 int main(int argc, char **argv)
@@ -324,6 +329,11 @@ int main(int argc, char **argv)
         if (healthcheck(&options, &error) < 0)
             goto fail;
         puts("ready");
+        return 0;
+    }
+    if (options.print_config) {
+        if (print_config(&options, stdout, &error) < 0)
+            goto fail;
         return 0;
     }
     if (options.check) {

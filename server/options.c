@@ -2,6 +2,7 @@
 
 #include "server/log.h"
 #include "server/names.h"
+#include "server/registry.h"
 #include "server/system.h"
 #include <errno.h>
 #include <math.h>
@@ -12,7 +13,10 @@ extern char **environ;
 
 enum { MAX_THREADS = 64 };
 
-enum kind { SWITCH, TEXT, INTEGER, SECONDS, LEVEL };
+enum kind { SWITCH, TEXT, NAMES, INTEGER, SECONDS, LEVEL, CONTROL };
+
+/* Who gave the value. */
+enum option_source { FROM_DEFAULT, FROM_VARIABLE, FROM_FLAG };
 
 /* Everything there is to know about a flag. Minimum and maximum hold for numbers. */
 static const struct row {
@@ -44,6 +48,14 @@ static const struct row {
      "keys of which requests to the data port need one"},
     {"--cors-origins", "PREDICTD_CORS_ORIGINS", "LIST", TEXT, AT(cors_origins), NULL, 0, 0,
      "origins whose pages may ask, with commas between them, or *"},
+    {"--model-control", "PREDICTD_MODEL_CONTROL", "MODE", CONTROL, AT(model_control), "none", 0,
+     0,
+     "when models are loaded: none, at the start and on reload; poll, also when files change; "
+     "explicit, by name"},
+    {"--poll-interval", "PREDICTD_POLL_INTERVAL", "S", SECONDS, AT(poll_interval), "5", 0.01,
+     86400, "seconds between two looks for changed files; with --model-control poll"},
+    {"--load-model", "PREDICTD_LOAD_MODEL", "M,M", NAMES, AT(load_model), NULL, 0, 0,
+     "what --model-control explicit loads at the start; * is all"},
     {"--max-body", "PREDICTD_MAX_BODY", "BYTES", INTEGER, AT(max_body), "67108864", 1, 1 << 30,
      "largest body of a request"},
     {"--max-instances", "PREDICTD_MAX_INSTANCES", "N", INTEGER, AT(max_instances), "4096", 1,
@@ -72,6 +84,8 @@ static const struct row {
      "debug, info, warning or error"},
     {"--check", NULL, NULL, SWITCH, AT(check), NULL, 0, 0,
      "load the models, say what is wrong with them, and exit"},
+    {"--print-config", NULL, NULL, SWITCH, AT(print_config), NULL, 0, 0,
+     "print all that is set, and where, as JSON, and exit"},
     {"--healthcheck", NULL, NULL, SWITCH, AT(healthcheck), NULL, 0, 0,
      "ask the server with these flags whether it is ready, and exit 0 or 1"},
     {"--version", NULL, NULL, SWITCH, AT(version), NULL, 0, 0, "print the version and exit"},
@@ -81,15 +95,34 @@ static const struct row {
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
-static int read_level(int64_t *level, const char *name)
+_Static_assert(sizeof rows / sizeof rows[0] <= OPTIONS_MAX, "a source of each");
+
+static int read_word(int64_t *place, const char *const *words, const char *text)
 {
-    for (int i = 0; log_level_names[i]; i++) {
-        if (strcmp(log_level_names[i], name) == 0) {
-            *level = i;
+    for (int i = 0; words[i]; i++) {
+        if (strcmp(words[i], text) == 0) {
+            *place = i;
             return 0;
         }
     }
     return -1;
+}
+
+/* Names of models between commas, or "*". */
+static int check_names(const char *from, const char *text, struct nn_error *error)
+{
+    if (strcmp(text, "*") == 0)
+        return 0;
+    for (;; text++) {
+        size_t size = strcspn(text, ",");
+        if (!name_is_valid(text, size))
+            return nn_fail(error,
+                           "%s: expected names of models between commas, or *, got \"%.*s\"",
+                           from, size < 64 ? (int)size : 64, text);
+        text += size;
+        if (!*text)
+            return 0;
+    }
 }
 
 static int read_switch(bool *on, const char *text)
@@ -118,13 +151,21 @@ static int read_value(struct options *o, const struct row *row, const char *from
             return nn_fail(error, "%s: expected a value, got an empty one", from);
         *(const char **)field = text;
         return 0;
+    case NAMES:
+        *(const char **)field = text;
+        return check_names(from, text, error);
     case SWITCH:
         if (read_switch(field, text) < 0)
             return nn_fail(error, "%s: expected 0 or 1, got \"%s\"", from, text);
         return 0;
     case LEVEL:
-        if (read_level(field, text) < 0)
+        if (read_word(field, log_level_names, text) < 0)
             return nn_fail(error, "%s: expected debug, info, warning or error, got \"%s\"", from,
+                           text);
+        return 0;
+    case CONTROL:
+        if (read_word(field, model_control_names, text) < 0)
+            return nn_fail(error, "%s: expected none, poll or explicit, got \"%s\"", from,
                            text);
         return 0;
     case INTEGER: {
@@ -171,6 +212,7 @@ static int read_argument(struct options *o, int *i, int argc, char **argv,
         const struct row *row = &rows[r];
         if (strlen(row->flag) != size || strncmp(row->flag, argument, size) != 0)
             continue;
+        o->sources[r] = FROM_FLAG;
         if (row->kind == SWITCH)
             return read_value(o, row, row->flag, equals ? equals + 1 : "1", error);
         if (equals)
@@ -217,8 +259,10 @@ int options_read(struct options *o, int argc, char **argv, struct nn_error *erro
             return -1;
     for (int i = 0; i < N_ROWS; i++) {
         const char *value = rows[i].twin ? getenv(rows[i].twin) : NULL;
-        if (value && !is_service_link(value) &&
-            read_value(o, &rows[i], rows[i].twin, value, error))
+        if (!value || is_service_link(value))
+            continue;
+        o->sources[i] = FROM_VARIABLE;
+        if (read_value(o, &rows[i], rows[i].twin, value, error))
             return -1;
     }
     for (int i = 1; i < argc; i++)
@@ -229,6 +273,8 @@ int options_read(struct options *o, int argc, char **argv, struct nn_error *erro
                        "--admin-host: expected a loopback address, got \"%s\": whoever reaches "
                        "it can reload models, unless --admin-token-file names a file",
                        o->admin_host);
+    if (o->load_model && o->model_control != CONTROL_EXPLICIT)
+        return nn_fail(error, "--load-model: needs --model-control explicit");
     return 0;
 }
 
@@ -248,4 +294,50 @@ void options_print_help(FILE *out)
         if (row->twin)
             fprintf(out, "  %-26s %s\n", "", row->twin);
     }
+}
+
+static void write_value(struct buffer *out, const struct row *row, const void *field)
+{
+    switch (row->kind) {
+    case TEXT:
+    case NAMES: {
+        const char *text = *(const char *const *)field;
+        if (text)
+            buffer_add_json_string(out, text);
+        else
+            buffer_add_text(out, "null");
+        break;
+    }
+    case SWITCH:
+        buffer_add_text(out, *(const bool *)field ? "true" : "false");
+        break;
+    case LEVEL:
+        buffer_add_json_string(out, log_level_names[*(const int64_t *)field]);
+        break;
+    case CONTROL:
+        buffer_add_json_string(out, model_control_names[*(const int64_t *)field]);
+        break;
+    case INTEGER:
+        buffer_printf(out, "%lld", (long long)*(const int64_t *)field);
+        break;
+    case SECONDS:
+        buffer_printf(out, "%.15g", *(const double *)field);
+        break;
+    }
+}
+
+void options_write(const struct options *o, struct buffer *out)
+{
+    static const char *const sources[] = {"default", "variable", "flag"};
+    const char *comma = "{";
+    for (int i = 0; i < N_ROWS; i++) {
+        const struct row *row = &rows[i];
+        if (!row->twin) /* what is to be done, not how */
+            continue;
+        buffer_printf(out, "%s\"%s\":{\"value\":", comma, row->flag);
+        write_value(out, row, (const char *)o + row->offset);
+        buffer_printf(out, ",\"source\":\"%s\"}", sources[o->sources[i]]);
+        comma = ",";
+    }
+    buffer_add_text(out, "}");
 }

@@ -6,13 +6,17 @@
 #define SERVER_OPTIONS_H
 
 #include "engine/engine.h"
+#include "server/buffer.h"
 #include <stdio.h>
+
+enum { OPTIONS_MAX = 64 };
 
 struct options {
     const char *models;         /* folder of <model>/<version>/model.safetensors */
     const char *host, *admin_host;
     const char *default_model;  /* NULL: none */
     const char *admin_token_file, *api_key_file, *cors_origins; /* NULL: none */
+    const char *load_model;     /* names between commas, "*" for all; NULL: none */
     int64_t port, admin_port;   /* 0: a free one */
     int64_t threads;            /* event loops */
     int64_t max_body;           /* bytes */
@@ -23,9 +27,12 @@ struct options {
     int64_t max_connections;    /* open at the same time, of all loops */
     double header_timeout, body_timeout, idle_timeout;  /* seconds of a slow client */
     double drain_delay, drain_timeout;  /* seconds */
+    int64_t model_control;              /* enum model_control */
+    double poll_interval;               /* seconds */
     int64_t log_level;          /* enum log_level */
     bool access_log;
-    bool check, healthcheck, version, help;
+    bool check, print_config, healthcheck, version, help;
+    unsigned char sources[OPTIONS_MAX]; /* enum option_source, of each flag */
 };
 
 /* Texts point into argv and the environment. -1: the error names the flag or variable. */
@@ -35,5 +42,8 @@ int options_read(struct options *options, int argc, char **argv, struct nn_error
 void options_warn_of_variables(void);
 
 void options_print_help(FILE *out);
+
+/* Writes {"--flag": {"value": value, "source": "default", "variable" or "flag"}, ...}. */
+void options_write(const struct options *options, struct buffer *out);
 
 #endif

@@ -1,10 +1,9 @@
 #include "server/registry.h"
 
+#include "server/changes.h"
 #include "server/clock.h"
 #include "server/log.h"
-#include "server/scan.h"
-#include "server/served.h"
-#include "server/update.h"
+#include "server/rebuild.h"
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -12,78 +11,34 @@
 #include <string.h>
 #include <time.h>
 
+const char *const model_control_names[] = {"none", "poll", "explicit", NULL};
+
 struct registry {
     struct registry_settings settings;
     struct registry_counts counts;
     pthread_t thread;
-    struct table *table;        /* the thread's own */
-    bool first;                 /* what is there at the start has not been loaded */
+
+    /* the thread's own */
+    struct table *table;
+    bool first;             /* what is there at the start has not been loaded */
+    struct changes changes; /* of the folder */
+    int64_t look;           /* clock_now() at which to look at it; 0: never */
 
     pthread_mutex_t lock;       /* guards what follows */
-    pthread_cond_t changed;
-    pthread_cond_t over; /* waits by the clock that nobody sets */
-    struct reload_waiter *waiting;
+    pthread_cond_t changed, over; /* they wait by the clock that nobody sets */
+    struct reload_waiter *waiting, **last;
     bool asked, stop;           /* asked: by nobody who waits, for all models */
     bool ended;                 /* the thread has no more work */
 };
 
+/* What a run is to do. */
+struct task {
+    enum reload_action action;
+    struct scope scope;
+    struct reload_waiter *waiting; /* who is told */
+};
+
 /* a run */
-
-static void log_entry(const struct reload_entry *e)
-{
-    static const char *const events[] = {"model unchanged", "model loaded", "model removed",
-                                         "model failed"};
-    log_event(e->outcome == RELOAD_FAILED      ? LOG_ERROR
-              : e->outcome == RELOAD_UNCHANGED ? LOG_DEBUG
-                                               : LOG_INFO,
-              events[e->outcome], LOG_TEXT("model", e->name), LOG_INTEGER("before", e->before),
-              LOG_INTEGER("after", e->after), LOG_REAL("milliseconds", e->milliseconds),
-              LOG_TEXT("reason", *e->problem ? e->problem : NULL));
-}
-
-/* Merges what was found with what is served, both by name. Of a reload of `only` one model
- * the others stay as they are. NULL: the report says why. */
-static struct table *build(struct registry *r, const struct found *found, const char *only,
-                           struct reload_report *report)
-{
-    const struct table *old = r->table;
-    const struct updater updater = {.models = r->settings.models,
-                                    .n_counters = r->settings.n_counters,
-                                    .first = r->first,
-                                    .counts = &r->counts};
-    size_t room = found->n + old->n, f = 0, o = 0;
-    struct table *table = table_new(room);
-
-    report->entries = calloc(room ? room : 1, sizeof *report->entries);
-    if (!table || !report->entries)
-        goto fail;
-    while (f < found->n || o < old->n) {
-        int order = f == found->n ? 1
-                    : o == old->n ? -1
-                                  : strcmp(found->models[f].name, old->models[o]->name);
-        const struct found_model *model = order <= 0 ? &found->models[f++] : NULL;
-        struct served_model *before = order >= 0 ? old->models[o++] : NULL, *after = NULL;
-        if (only && strcmp(only, model ? model->name : before->name) != 0)
-            after = before ? served_model_share(before) : NULL;
-        else if (model_update(&updater, model, before, &after, &report->entries[report->n]) < 0)
-            goto fail;
-        else
-            log_entry(&report->entries[report->n++]);
-        if (after)
-            table_add(table, after);
-    }
-    return table;
-
-fail:
-    snprintf(report->problem, sizeof report->problem, "out of memory");
-    table_release(table);
-    return NULL;
-}
-
-static bool is_same_table(const struct table *a, const struct table *b)
-{
-    return a->n == b->n && memcmp(a->models, b->models, a->n * sizeof a->models[0]) == 0;
-}
 
 /* Takes the table over. Without memory to serve from it the old one stays. */
 static void replace(struct registry *r, struct table *table, struct reload_report *report)
@@ -99,25 +54,35 @@ static void replace(struct registry *r, struct table *table, struct reload_repor
     table_release(table);
 }
 
-static void run(struct registry *r, const char *only, struct reload_report *report)
+static struct table *rebuild(struct registry *r, const struct task *task,
+                             const struct found *found, struct reload_report *report)
 {
-    struct nn_error error = {0};
-    struct found found;
-    struct table *table = NULL;
+    const struct rebuild rebuild = {.updater = {.models = r->settings.models,
+                                                .n_counters = r->settings.n_counters,
+                                                .first = r->first,
+                                                .counts = &r->counts},
+                                    .old = r->table,
+                                    .found = found,
+                                    .scope = &task->scope,
+                                    .action = task->action,
+                                    .explicit = r->settings.control == CONTROL_EXPLICIT};
+    return table_rebuild(&rebuild, report);
+}
 
-    if (r->first)
-        only = NULL;            /* nothing has been served yet */
-    else if (r->settings.refresh && r->settings.refresh(r->settings.context, &error) < 0)
+/* `found` is NULL where the folder could not be read, which the report says. */
+static void run(struct registry *r, struct task *task, const struct found *found,
+                struct reload_report *report)
+{
+    static const struct found nothing;
+    struct table *table = NULL;
+    struct nn_error error = {0};
+    if (!r->first && r->settings.refresh && r->settings.refresh(r->settings.context, &error) < 0)
         snprintf(report->beside, sizeof report->beside, "%s", error.text);
-    error = (struct nn_error){0};
-    if (scan_folder(&found, r->settings.models, &error) < 0) {
-        snprintf(report->problem, sizeof report->problem, "%s", error.text);
-        r->counts.failed++;
-    } else {
-        table = build(r, &found, only, report);
-        scan_release(&found);
-    }
-    if (table && is_same_table(table, r->table) && !r->first) {
+    if (task->action == RELOAD_LOAD && found)
+        scope_add_members(&task->scope, r->settings.models, found);
+    if (found || r->first)
+        table = rebuild(r, task, found ? found : &nothing, report);
+    if (table && table_is_same(table, r->table) && !r->first) {
         table_release(table);
     } else if (table || r->first) {
         replace(r, table ? table : table_share(r->table), report);
@@ -128,23 +93,12 @@ static void run(struct registry *r, const char *only, struct reload_report *repo
     bool failed = *report->problem != 0;
     if (failed)
         log_event(LOG_ERROR, "reload failed", LOG_TEXT("reason", report->problem));
+    else if (found && r->settings.control == CONTROL_POLL)
+        changes_taken(&r->changes, found, &task->scope);
     for (size_t i = 0; i < report->n; i++)
         failed |= report->entries[i].outcome == RELOAD_FAILED;
     if (!failed)
         r->counts.last_success = time(NULL);
-}
-
-/* the thread */
-
-/* The one model that everybody waits for, or NULL. */
-static const char *only_one(const struct reload_waiter *waiting, bool asked)
-{
-    if (asked || !waiting || !*waiting->model)
-        return NULL;
-    for (const struct reload_waiter *w = waiting->next; w; w = w->next)
-        if (strcmp(w->model, waiting->model) != 0)
-            return NULL;
-    return waiting->model;
 }
 
 static void tell(struct reload_waiter *waiting, const struct reload_report *report)
@@ -155,31 +109,135 @@ static void tell(struct reload_waiter *waiting, const struct reload_report *repo
     }
 }
 
+static void run_task(struct registry *r, struct task *task)
+{
+    struct reload_report report = {0};
+    struct nn_error error = {0};
+    struct found found;
+    bool read = scan_folder(&found, r->settings.models, &error) == 0;
+
+    if (!read) {
+        snprintf(report.problem, sizeof report.problem, "%s", error.text);
+        r->counts.failed++;
+    }
+    run(r, task, read ? &found : NULL, &report);
+    tell(task->waiting, &report);
+    free(report.entries);
+    if (read)
+        scan_release(&found);
+}
+
+/* polling */
+
+static void look(struct registry *r)
+{
+    struct task task = {.action = RELOAD_AGAIN};
+    struct reload_report report = {0};
+    struct nn_error error = {0};
+    struct found found;
+    double pause = r->settings.poll_interval;
+
+    if (scan_folder(&found, r->settings.models, &error) < 0) {
+        if (!r->changes.unreadable)
+            log_event(LOG_ERROR, "cannot look for changes", LOG_TEXT("reason", error.text));
+        r->counts.failed += !r->changes.unreadable;
+        r->changes.unreadable = true;
+    } else {
+        r->changes.unreadable = false;
+        if (changes_look(&r->changes, &found, &task.scope) && pause > CHANGES_SETTLE)
+            pause = CHANGES_SETTLE;
+        if (task.scope.n)
+            run(r, &task, &found, &report);
+        free(report.entries);
+        scope_release(&task.scope);
+        scan_release(&found);
+    }
+    r->look = clock_now() + (int64_t)(pause * 1e9);
+}
+
+/* the thread */
+
+/* At the start everything is loaded, or what the settings name. */
+static void add_first(const struct registry *r, struct task *task)
+{
+    task->action = RELOAD_LOAD;
+    if (r->settings.control != CONTROL_EXPLICIT)
+        task->scope.all = true;
+    else if (r->settings.load)
+        scope_add_list(&task->scope, r->settings.load);
+}
+
+/* Those who wait for the same are served by one run, in the order in which they came. */
+static void take_waiters(struct registry *r, struct task *task, bool asked)
+{
+    struct reload_waiter **end = &r->waiting;
+
+    task->action = asked || !r->waiting ? RELOAD_AGAIN : r->waiting->action;
+    task->scope.all = asked;
+    for (; *end && (*end)->action == task->action; end = &(*end)->next) {
+        const struct reload_waiter *w = *end;
+        if (!*w->model)
+            task->scope.all = true;
+        else
+            scope_add(&task->scope, w->model);
+        if (w->dependents)
+            scope_add_dependents(&task->scope, r->table, w->model);
+    }
+    struct reload_waiter *rest = *end;
+    task->waiting = r->waiting == rest ? NULL : r->waiting;
+    *end = NULL;
+    r->waiting = rest;
+    if (!rest)
+        r->last = &r->waiting;
+}
+
+static bool has_time(const struct registry *r)
+{
+    return r->look && clock_now() >= r->look;
+}
+
+static void wait_for_work(struct registry *r)
+{
+    while (!r->stop && !r->asked && !r->waiting && !has_time(r)) {
+        struct timespec until = {r->look / 1000000000, r->look % 1000000000};
+        if (r->look)
+            pthread_cond_timedwait(&r->changed, &r->lock, &until);
+        else
+            pthread_cond_wait(&r->changed, &r->lock);
+    }
+}
+
 static void *run_registry(void *arg)
 {
     struct registry *r = arg;
-    struct reload_waiter *waiting = NULL;
-    bool stop = false, asked = true;    /* the first load */
+    struct task task = {0};
+    bool stop = false, works = true;
 
+    add_first(r, &task);
+    if (r->settings.control == CONTROL_POLL)
+        r->look = clock_now();
     while (!stop) {
-        if (asked || waiting) {
-            struct reload_report report = {0};
-            run(r, only_one(waiting, asked), &report);
-            tell(waiting, &report);
-            free(report.entries);
-        }
+        if (works)
+            run_task(r, &task);
+        else
+            look(r);
+        scope_release(&task.scope);
         pthread_mutex_lock(&r->lock);
-        while (!r->stop && !r->asked && !r->waiting)
-            pthread_cond_wait(&r->changed, &r->lock);
-        waiting = r->waiting;
-        asked = r->asked;
-        stop = r->stop;
-        r->waiting = NULL;
+        wait_for_work(r);
+        works = r->asked || r->waiting;
+        task = (struct task){0};
+        take_waiters(r, &task, r->asked);
+        if (r->first) /* there was no memory */
+            add_first(r, &task);
         r->asked = false;
+        stop = r->stop;
         pthread_mutex_unlock(&r->lock);
     }
     struct reload_report report = {.problem = "the server is stopping"};
-    tell(waiting, &report);
+    tell(task.waiting, &report);
+    tell(r->waiting, &report); /* nobody is added any more */
+    scope_release(&task.scope);
+    changes_release(&r->changes);
     pthread_mutex_lock(&r->lock);
     r->ended = true;
     pthread_cond_signal(&r->over);
@@ -192,9 +250,9 @@ static void open_conditions(struct registry *r)
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->changed, &attributes);
     pthread_cond_init(&r->over, &attributes);
     pthread_condattr_destroy(&attributes);
-    pthread_cond_init(&r->changed, NULL);
 }
 
 struct registry *registry_open(const struct registry_settings *settings, struct nn_error *error)
@@ -209,6 +267,7 @@ struct registry *registry_open(const struct registry_settings *settings, struct 
     }
     r->settings = *settings;
     r->first = true;
+    r->last = &r->waiting;
     pthread_mutex_init(&r->lock, NULL);
     open_conditions(r);
     if (pthread_create(&r->thread, NULL, run_registry, r) != 0) {
@@ -250,8 +309,9 @@ bool registry_reload(struct registry *r, struct reload_waiter *waiter)
     pthread_mutex_lock(&r->lock);
     bool accepted = !r->stop;
     if (accepted && waiter) {
-        waiter->next = r->waiting;
-        r->waiting = waiter;
+        waiter->next = NULL;
+        *r->last = waiter;
+        r->last = &waiter->next;
     } else {
         r->asked = true;
     }
@@ -265,30 +325,73 @@ const struct registry_counts *registry_counts(const struct registry *r)
     return &r->counts;
 }
 
-int registry_check(const char *models, struct nn_error *error)
+/* checking */
+
+static int check_named(const struct found *found, const char *what, const char *name,
+                       struct nn_error *error)
 {
-    struct registry_counts counts = {0};
-    const struct updater updater = {
-        .models = models, .n_counters = 1, .first = true, .counts = &counts};
-    struct found found;
+    if (scan_find(found, name))
+        return 0;
+    return nn_fail(error, "%s: there is no model %s", what, name);
+}
+
+/* Models that are named on the command line are there. */
+static int check_names(const struct registry_settings *s, const char *default_model,
+                       const struct found *found, struct nn_error *error)
+{
+    struct scope scope = {0};
     int result = 0;
 
-    if (scan_folder(&found, models, error) < 0)
-        return -1;
-    if (found.n == 0)
-        result = nn_fail(error, "%s: holds no <model>/<version>/model.safetensors", models);
-    for (size_t i = 0; i < found.n; i++) {
-        struct reload_entry entry = {.outcome = RELOAD_FAILED, .problem = "out of memory"};
-        struct served_model *model = NULL;
-        (void)model_update(&updater, &found.models[i], NULL, &model, &entry);
-        bool sound = entry.outcome == RELOAD_LOADED;
+    if (s->load)
+        scope_add_list(&scope, s->load);
+    for (size_t i = 0; i < scope.n; i++)
+        if (check_named(found, "--load-model", scope.names[i], error) < 0)
+            result = -1;
+    if (default_model && check_named(found, "--default-model", default_model, error) < 0)
+        result = -1;
+    scope_release(&scope);
+    return result;
+}
+
+static int check_entries(const struct reload_report *report, struct nn_error *error)
+{
+    int result = 0;
+    for (size_t i = 0; i < report->n; i++) {
+        const struct reload_entry *e = &report->entries[i];
+        bool sound = e->outcome != RELOAD_FAILED;
         log_event(sound ? LOG_INFO : LOG_ERROR, sound ? "model is sound" : "model is broken",
-                  LOG_TEXT("model", found.models[i].name), LOG_INTEGER("version", entry.after),
-                  LOG_TEXT("reason", sound ? NULL : entry.problem));
+                  LOG_TEXT("model", e->name), LOG_INTEGER("version", e->after),
+                  LOG_TEXT("reason", sound ? NULL : e->problem));
         if (!sound)
-            result = nn_fail(error, "%s", entry.problem);
-        served_model_release(model);
+            result = nn_fail(error, "%s", e->problem);
     }
+    return result;
+}
+
+int registry_check(const struct registry_settings *s, const char *default_model,
+                   struct nn_error *error)
+{
+    static const struct table nothing;
+    struct registry_counts counts = {0};
+    struct reload_report report = {0};
+    struct found found;
+    const struct scope scope = {.all = true};
+    const struct rebuild rebuild = {
+        .updater = {.models = s->models, .n_counters = 1, .first = true, .counts = &counts},
+        .old = &nothing,
+        .found = &found,
+        .scope = &scope};
+
+    if (scan_folder(&found, s->models, error) < 0)
+        return -1;
+    struct table *table = table_rebuild(&rebuild, &report);
+    int result = table ? check_entries(&report, error) : nn_fail(error, "%s", report.problem);
+    if (check_names(s, default_model, &found, error) < 0)
+        result = -1;
+    if (result == 0 && table->n == 0)
+        result = nn_fail(error, "%s: holds no <model>/<version>/model.safetensors", s->models);
+    table_release(table);
+    free(report.entries);
     scan_release(&found);
     return result;
 }

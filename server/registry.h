@@ -16,6 +16,7 @@ struct reload_entry {
     char name[MODEL_NAME_SIZE];
     enum { RELOAD_UNCHANGED, RELOAD_LOADED, RELOAD_REMOVED, RELOAD_FAILED } outcome;
     int64_t before, after;      /* versions; -1: none */
+    int64_t began;              /* clock_now() */
     double milliseconds;
     char problem[512];          /* RELOAD_FAILED: why it stayed, or fell back */
 };
@@ -27,9 +28,26 @@ struct reload_report {
     char beside[512];           /* what is reread besides the models was not, or "" */
 };
 
+/* Who decides what is loaded, and when. */
+enum model_control {
+    CONTROL_NONE, /* all that is in the folder, at the start and when a reload is asked for */
+    CONTROL_POLL, /* and besides when something in the folder has changed */
+    CONTROL_EXPLICIT, /* what is asked for by name */
+};
+
+extern const char *const model_control_names[]; /* NULL ends them */
+
+enum reload_action {
+    RELOAD_AGAIN,  /* what the folder holds; explicitly: of what is loaded */
+    RELOAD_LOAD,   /* explicitly: whether it is loaded or not, and the members of an ensemble */
+    RELOAD_UNLOAD, /* only explicitly */
+};
+
 /* Somebody who waits for a reload. */
 struct reload_waiter {
-    char model[MODEL_NAME_SIZE];        /* "": all */
+    enum reload_action action;
+    char model[MODEL_NAME_SIZE]; /* "": all; not to be unloaded */
+    bool dependents;             /* with an ensemble its members are unloaded, too */
 
     /* Called once, on the registry's thread, when a run that began after registry_reload()
      * has been published. */
@@ -41,6 +59,10 @@ struct reload_waiter {
 struct registry_settings {
     const char *models;
     int n_counters; /* threads that count what a version does */
+    enum model_control control;
+    double poll_interval; /* seconds */
+    const char *load;     /* CONTROL_EXPLICIT: what is loaded at the start, names between
+                           * commas, "*" for all; NULL: nothing */
 
     /* Has every loop take the table before it returns. -1: none has, there is no memory. Called
      * on the registry's thread. */
@@ -65,8 +87,10 @@ void registry_free(struct registry *registry);          /* after it stopped */
  * asks while a run is going on shares the next one. False: the registry was stopped. */
 bool registry_reload(struct registry *registry, struct reload_waiter *waiter);
 
-/* Loads and reports without a registry: `predictd --check`. 0 when every model is sound. */
-int registry_check(const char *models, struct nn_error *error);
+/* Loads and reports without a registry: `predictd --check`. 0 when every model is sound, and
+ * those that are named, by `load` or as the default (NULL: none is), are there. */
+int registry_check(const struct registry_settings *settings, const char *default_model,
+                   struct nn_error *error);
 
 /* Ever: outcomes of models in reloads, versions at start that were skipped as broken. */
 struct registry_counts {

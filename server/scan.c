@@ -150,16 +150,16 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
     return h;
 }
 
-static uint64_t fingerprint(const struct found *found)
+static uint64_t fingerprint(const struct found_model *m)
 {
-    uint64_t h = 0xcbf29ce484222325;
-    for (size_t i = 0; i < found->n; i++) {
-        const struct found_model *m = &found->models[i];
-        h = hash(h, m->name, strlen(m->name) + 1);
-        h = hash(h, &m->config_file, sizeof m->config_file);
-        h = hash(h, m->versions, m->n * sizeof *m->versions);
-    }
-    return h;
+    uint64_t h = hash(0xcbf29ce484222325, &m->config_file, sizeof m->config_file);
+    return hash(h, m->versions, m->n * sizeof *m->versions);
+}
+
+static bool is_model(const struct found_model *m)
+{
+    static const struct file_identity none;
+    return m->n || !scan_is_same(&m->config_file, &none);
 }
 
 static int read_models(struct found *found, DIR *folder, const char *models,
@@ -171,7 +171,7 @@ static int read_models(struct found *found, DIR *folder, const char *models,
         if (!name_is_valid(e->d_name, strlen(e->d_name)))
             continue;
         result = scan_versions(&model, models, e->d_name, error);
-        if (result < 0 || model.n == 0) {
+        if (result < 0 || !is_model(&model)) {
             free(model.versions);
             continue;
         }
@@ -181,6 +181,7 @@ static int read_models(struct found *found, DIR *folder, const char *models,
             return nn_fail(error, "%s: out of memory", models);
         }
         found->models = grown;
+        model.fingerprint = fingerprint(&model);
         found->models[found->n++] = model;
     }
     return result;
@@ -207,9 +208,19 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         qsort(found->models, found->n, sizeof *found->models, by_name);
     if (result < 0)
         scan_release(found);
-    else
-        found->fingerprint = fingerprint(found);
     return result;
+}
+
+static int compare_name(const void *name, const void *model)
+{
+    return strcmp(name, ((const struct found_model *)model)->name);
+}
+
+const struct found_model *scan_find(const struct found *found, const char *name)
+{
+    return found->n
+               ? bsearch(name, found->models, found->n, sizeof *found->models, compare_name)
+               : NULL;
 }
 
 void scan_release(struct found *found)

@@ -12,23 +12,26 @@ struct found_version {
     struct file_identity file;
 };
 
-/* A folder that holds versions. */
+/* A folder that holds versions, or else serving.json: an ensemble, it may be. */
 struct found_model {
     char name[MODEL_NAME_SIZE];
     struct file_identity config_file; /* serving.json */
     size_t n;
-    struct found_version *versions; /* ascending, at least one */
+    struct found_version *versions; /* ascending */
+    uint64_t fingerprint;           /* changes with everything that is in here */
 };
 
 struct found {
     size_t n;
     struct found_model *models; /* by name */
-    uint64_t fingerprint;       /* changes with everything that is in here */
 };
 
 /* Links are followed; what is no model is left out. On failure nothing is owned. */
 int scan_folder(struct found *found, const char *models, struct nn_error *error);
 void scan_release(struct found *found);
+
+/* NULL: it is not there. */
+const struct found_model *scan_find(const struct found *found, const char *name);
 
 /* -1: errno says why; scan_is_absent() tells a file that is not there, or is a folder, from one
  * that may not be looked at, whose identity is then that of no other file. */

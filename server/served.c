@@ -30,6 +30,25 @@ static void describe_training(struct buffer *out, const struct nn_model *model)
     buffer_add_text(out, text ? text : "null");
 }
 
+static void describe_members(struct buffer *out, const struct served *s)
+{
+    buffer_add_text(out, ",\"members\":[");
+    for (size_t i = 0; i < s->n_members; i++) {
+        buffer_add_text(out, i ? ",{\"name\":" : "{\"name\":");
+        buffer_add_json_string(out, s->members[i]->name);
+        buffer_printf(out, ",\"version\":\"%lld\"}", (long long)s->members[i]->version);
+    }
+    buffer_add_text(out, "]");
+}
+
+static int64_t n_parameters(const struct served *s)
+{
+    int64_t n = s->n_members ? 0 : nn_model_n_parameters(s->model);
+    for (size_t i = 0; i < s->n_members; i++)
+        n += nn_model_n_parameters(s->members[i]->model);
+    return n;
+}
+
 static void describe(struct served *s, double milliseconds)
 {
     struct buffer *out = &s->description;
@@ -44,8 +63,7 @@ static void describe(struct served *s, double milliseconds)
     buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"ready\",\"since\":\"%s\"",
                   (long long)s->version, since);
     buffer_printf(out, ",\"load_milliseconds\":%.3f,\"parameters\":%lld,\"batched\":%s",
-                  milliseconds, (long long)nn_model_n_parameters(s->model),
-                  unbatched ? "false" : "true");
+                  milliseconds, (long long)n_parameters(s), unbatched ? "false" : "true");
     if (unbatched) {
         buffer_add_text(out, ",\"unbatched_because\":");
         buffer_add_json_string(out, unbatched);
@@ -58,7 +76,10 @@ static void describe(struct served *s, double milliseconds)
         buffer_add_json_string(out, nn_model_label(s->model, i));
     }
     buffer_add_text(out, "]");
-    describe_training(out, s->model);
+    if (s->n_members)
+        describe_members(out, s);
+    else
+        describe_training(out, s->model);
     buffer_add_text(out, "}");
 }
 
@@ -114,20 +135,33 @@ static struct nn_model *open_bundle(const char *path, struct file_identity *id,
     return NULL;
 }
 
+static struct served *new_served(const char *name, int64_t version, int n_counters)
+{
+    struct served *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    atomic_init(&s->references, 1);
+    memcpy(s->name, name, strlen(name) + 1);
+    s->version = version;
+    s->stats = model_stats_new(n_counters);
+    if (!s->stats) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
 struct served *served_open(const char *models, const char *name, int64_t version,
                            int64_t warmup, int n_counters, struct nn_error *error)
 {
     char path[PATH_MAX];
     int64_t began = clock_now();
-    struct served *s = calloc(1, sizeof *s);
+    struct served *s = new_served(name, version, n_counters);
 
     if (!s) {
         nn_fail(error, "%s: out of memory", name);
         return NULL;
     }
-    atomic_init(&s->references, 1);
-    memcpy(s->name, name, strlen(name) + 1);
-    s->version = version;
     scan_bundle_path(path, models, name, version);
     s->model = open_bundle(path, &s->file, error);
     if (!s->model)
@@ -142,9 +176,8 @@ struct served *served_open(const char *models, const char *name, int64_t version
         nn_fail_in(error, "%s", path);
         goto fail;
     }
-    s->stats = model_stats_new(n_counters);
     describe(s, (double)(clock_now() - began) / 1e6);
-    if (!s->stats || s->description.failed) {
+    if (s->description.failed) {
         nn_fail(error, "%s: out of memory", path);
         goto fail;
     }
@@ -153,6 +186,29 @@ struct served *served_open(const char *models, const char *name, int64_t version
 fail:
     served_release(s);
     return NULL;
+}
+
+struct served *served_open_ensemble(const char *name, struct served *const *members, size_t n,
+                                    int n_counters)
+{
+    struct served *s = new_served(name, 1, n_counters);
+    struct served **shared = calloc(n, sizeof *shared);
+
+    if (!s || !shared) {
+        free(shared);
+        served_release(s);
+        return NULL;
+    }
+    s->model = members[0]->model;
+    s->members = shared;
+    for (s->n_members = 0; s->n_members < n; s->n_members++)
+        shared[s->n_members] = served_share(members[s->n_members]);
+    describe(s, 0);
+    if (s->description.failed) {
+        served_release(s);
+        return NULL;
+    }
+    return s;
 }
 
 /* what GET /models/{m} says of the model */

@@ -456,3 +456,55 @@ bool serving_config_names(const struct serving_config *c, int64_t version)
             return true;
     return false;
 }
+
+static void write_policy(struct buffer *out, const struct serving_config *c)
+{
+    buffer_add_text(out, "{\"version_policy\":");
+    if (c->policy == SERVING_ALL) {
+        buffer_add_text(out, "\"all\"");
+    } else if (c->policy == SERVING_LATEST) {
+        buffer_printf(out, "{\"latest\":%lld}", (long long)c->latest);
+    } else {
+        buffer_add_text(out, "{\"specific\":[");
+        for (int i = 0; i < c->n_specific; i++)
+            buffer_printf(out, "%s%lld", i ? "," : "", (long long)c->specific[i]);
+        buffer_add_text(out, "]}");
+    }
+}
+
+/* Their characters need no escapes. */
+static void write_labels(struct buffer *out, const struct serving_config *c)
+{
+    for (int i = 0; i < c->n_labels; i++) {
+        const struct serving_label *label = &c->labels[i];
+        buffer_printf(out, "%s\"%s\":", i ? "," : ",\"labels\":{", label->name);
+        if (label->weight < 0)
+            buffer_printf(out, "%lld", (long long)label->version);
+        else
+            buffer_printf(out, "{\"version\":%lld,\"weight\":%lld}", (long long)label->version,
+                          (long long)label->weight);
+    }
+    buffer_add_text(out, c->n_labels ? "}" : "");
+    if (*c->canary_header)
+        buffer_printf(out, ",\"canary_header\":\"%s\"", c->canary_header);
+}
+
+void serving_config_write(const struct serving_config *c, struct buffer *out)
+{
+    if (c->n_members) {
+        for (int i = 0; i < c->n_members; i++)
+            buffer_printf(out, "%s\"%s\"", i ? "," : "{\"ensemble\":[", c->members[i]);
+        buffer_add_text(out, "]");
+    } else {
+        write_policy(out, c);
+        write_labels(out, c);
+    }
+    for (int i = 0; i < N_KEYS; i++) {
+        const struct key *key = &keys_of_file[i];
+        int64_t value = *(const int64_t *)((const char *)c + key->offset);
+        if (key->read != read_integer || value < 0 || (c->n_members && !key->of_ensemble))
+            continue;
+        buffer_printf(out, ",\"%s\":%lld", key->name, (long long)value);
+    }
+    buffer_add_text(out, "}");
+}

@@ -21,6 +21,7 @@
 #define SERVER_SERVING_CONFIG_H
 
 #include "engine/engine.h"
+#include "server/buffer.h"
 #include "server/names.h"
 
 enum {
@@ -68,6 +69,9 @@ int serving_config_read(struct serving_config *config, const char *text, size_t 
 /* The same of a file, whose path the error begins with. Without a file: the default. */
 int serving_config_load(struct serving_config *config, const char *path,
                         struct nn_error *error);
+
+/* As a text that reads back to the same; what is as the server says is left out. */
+void serving_config_write(const struct serving_config *config, struct buffer *out);
 
 /* Whether the version is named, by the policy or by a label. */
 bool serving_config_names(const struct serving_config *config, int64_t version);

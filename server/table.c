@@ -73,7 +73,10 @@ struct table *table_new(size_t room)
 
 void table_add(struct table *t, struct served_model *m)
 {
-    t->models[t->n++] = m;
+    size_t i = t->n++;
+    for (; i > 0 && strcmp(t->models[i - 1]->name, m->name) > 0; i--)
+        t->models[i] = t->models[i - 1];
+    t->models[i] = m;
     t->n_versions += m->n;
 }
 
@@ -89,6 +92,7 @@ void table_release(struct table *t)
         return;
     for (size_t i = 0; i < t->n; i++)
         served_model_release(t->models[i]);
+    free(t->unloaded);
     free(t);
 }
 

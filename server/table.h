@@ -57,6 +57,8 @@ struct served_model {
 struct table {
     atomic_int references;
     size_t n_versions; /* of all models */
+    size_t n_unloaded; /* models that nobody asked for */
+    char (*unloaded)[MODEL_NAME_SIZE];
     size_t n;
     struct served_model *models[]; /* by name */
 };
@@ -69,8 +71,10 @@ struct served_model *served_model_new(const char *name, size_t room);
 struct served_model *served_model_share(struct served_model *model);
 void served_model_release(struct served_model *model); /* NULL is allowed */
 
-struct table *table_new(size_t room);                            /* NULL: no memory */
-void table_add(struct table *table, struct served_model *model); /* owned by it now */
+struct table *table_new(size_t room); /* NULL: no memory */
+
+/* Puts the model, which is owned by the table now, into its place. */
+void table_add(struct table *table, struct served_model *model);
 struct table *table_share(struct table *table);
 void table_release(struct table *table); /* NULL is allowed */
 

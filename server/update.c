@@ -160,6 +160,12 @@ static int load(struct update *u, struct nn_error *error)
 {
     if (read_config(u, error) < 0)
         return -1;
+    if (u->model->config.n_members)
+        return nn_fail(error,
+                       "%s/%s/serving.json: ensemble: expected no versions, but the folder has "
+                       "version %lld",
+                       u->updater->models, u->found->name,
+                       (long long)u->found->versions[0].version);
     if (add_versions(u) < 0 || u->model->n_unserved)
         return nn_fail(error, "%s", u->model->unserved[0].problem);
     return 0;
@@ -220,21 +226,31 @@ static int64_t standard_version(const struct served_model *m)
     return m && m->standard ? m->standard->version : -1;
 }
 
+void update_begin(struct reload_entry *entry, const char *name, const struct served_model *old)
+{
+    *entry = (struct reload_entry){.before = standard_version(old), .began = clock_now()};
+    snprintf(entry->name, sizeof entry->name, "%s", name);
+}
+
+void update_end(const struct updater *u, const struct served_model *after,
+                struct reload_entry *entry)
+{
+    entry->after = standard_version(after);
+    entry->milliseconds = (double)(clock_now() - entry->began) / 1e6;
+    u->counts->loaded += entry->outcome == RELOAD_LOADED;
+    u->counts->removed += entry->outcome == RELOAD_REMOVED;
+    u->counts->failed += entry->outcome == RELOAD_FAILED;
+}
+
 int model_update(const struct updater *u, const struct found_model *found,
                  struct served_model *old, struct served_model **after,
                  struct reload_entry *entry)
 {
-    int64_t began = clock_now();
     *after = NULL;
-    snprintf(entry->name, sizeof entry->name, "%s", found ? found->name : old->name);
-    entry->before = standard_version(old);
+    update_begin(entry, found ? found->name : old->name, old);
     entry->outcome = found ? RELOAD_UNCHANGED : RELOAD_REMOVED;
     if (found && update_found(u, found, old, after, entry) < 0)
         return -1;
-    entry->after = standard_version(*after);
-    entry->milliseconds = (double)(clock_now() - began) / 1e6;
-    u->counts->loaded += entry->outcome == RELOAD_LOADED;
-    u->counts->removed += entry->outcome == RELOAD_REMOVED;
-    u->counts->failed += entry->outcome == RELOAD_FAILED;
+    update_end(u, *after, entry);
     return 0;
 }

@@ -25,4 +25,9 @@ int model_update(const struct updater *updater, const struct found_model *found,
                  struct served_model *old, struct served_model **after,
                  struct reload_entry *entry);
 
+/* What every update begins and ends with. */
+void update_begin(struct reload_entry *entry, const char *name, const struct served_model *old);
+void update_end(const struct updater *updater, const struct served_model *after,
+                struct reload_entry *entry);
+
 #endif

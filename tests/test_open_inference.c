@@ -772,9 +772,9 @@ static void a_model_is_loaded_over_the_admin_port(void **state)
          "{\"error\":\"failed to load 'none', there is no such model\"}"},
         {"/v2/repository/models/..%2Fx/load", NULL, 404,
          "{\"error\":\"failed to load '../x', there is no such model\"}"},
-        {"/v2/repository/models/m/unload", NULL, 501,
-         "{\"error\":\"explicit model unload is not supported: remove the folder of 'm' and "
-         "reload\"}"},
+        {"/v2/repository/models/m/unload", NULL, 400,
+         "{\"error\":\"failed to unload 'm', which needs --model-control explicit: without it a "
+         "model goes when its folder does\"}"},
     };
     struct fixture f;
     char answer[1024];

@@ -58,7 +58,8 @@ static int write_report(struct http_request *r, const char *model,
     }
     buffer_add_text(out, "}");
     if (*model && n == 0)
-        return http_error(r, 404, "there is no model %s", model);
+        return http_error(r, 404, "there is no model %s%s", model,
+                          api_is_explicit(r) ? ", or it is not loaded" : "");
     const char *problem = failed ? failed->problem : report->beside;
     if (*problem) {
         buffer_add_text(out, ",\"error\":");
@@ -106,7 +107,7 @@ static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
     return 0;
 }
 
-int api_start_reload(struct http_request *r, const char *model,
+int api_start_reload(struct http_request *r, const struct reload_waiter *wanted,
                      int (*report)(struct http_request *, const char *,
                                    const struct reload_report *))
 {
@@ -115,8 +116,8 @@ int api_start_reload(struct http_request *r, const char *model,
         return http_error(r, 500, "out of memory");
     p->request = r;
     p->report = report;
+    p->waiter = *wanted;
     p->waiter.done = reload_done;
-    snprintf(p->waiter.model, sizeof p->waiter.model, "%s", model);
     if (registry_reload(api_loop(r)->server->registry, &p->waiter))
         return HTTP_SUSPENDED;
     free(p);
@@ -125,7 +126,7 @@ int api_start_reload(struct http_request *r, const char *model,
 
 int api_reload(struct http_request *r)
 {
-    char model[MODEL_NAME_SIZE] = "";
-    int status = r->body.size ? read_body(r, model) : 0;
-    return status ? status : api_start_reload(r, model, write_report);
+    struct reload_waiter wanted = {.action = RELOAD_AGAIN};
+    int status = r->body.size ? read_body(r, wanted.model) : 0;
+    return status ? status : api_start_reload(r, &wanted, write_report);
 }

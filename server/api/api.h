@@ -39,15 +39,20 @@ static inline struct loop *api_loop(const struct http_request *request)
     return request->owner;
 }
 
+static inline bool api_is_explicit(const struct http_request *request)
+{
+    return api_loop(request)->server->options->model_control == CONTROL_EXPLICIT;
+}
+
 /* The version that a request to the model (NULL: there is none) means by its path: the version
  * or label in it, or what the model's name alone means, which a route that predicts shares out
  * among the labels. NULL: *why says why not. */
 const struct served *api_choose(struct http_request *request,
                                 const struct served_model *model, enum choice *why);
 
-/* Has the model of the path, or "" for all, reloaded; `report` writes the answer, on the
- * registry's thread. Returns the status for now. */
-int api_start_reload(struct http_request *request, const char *model,
+/* Has the registry do what `wanted` says (of which it takes a copy); `report` writes the
+ * answer, on the registry's thread. Returns the status for now. */
+int api_start_reload(struct http_request *request, const struct reload_waiter *wanted,
                      int (*report)(struct http_request *request, const char *model,
                                    const struct reload_report *report));
 

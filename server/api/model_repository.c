@@ -5,6 +5,7 @@
 #include "server/api/api.h"
 #include "server/api/open_inference.h"
 #include "server/json_scan.h"
+#include <stdio.h>
 #include <string.h>
 
 /* Bodies come from outside: they are walked over, where a tree would take memory without
@@ -77,6 +78,8 @@ int v2_index(struct http_request *r)
     buffer_add_text(&r->answer, "[");
     for (size_t i = 0; table && i < table->n; i++)
         write_states(&r->answer, &comma, table->models[i], ready);
+    for (size_t i = 0; table && i < table->n_unloaded && !ready; i++)
+        write_state(&r->answer, &comma, table->unloaded[i], 0, "unloaded");
     buffer_add_text(&r->answer, "]");
     return 200;
 }
@@ -115,16 +118,73 @@ static int refuse_parameters(struct http_request *r)
 
 int v2_load(struct http_request *r)
 {
+    struct reload_waiter wanted = {.action = RELOAD_LOAD};
     int status = refuse_parameters(r);
     if (!status && !name_is_valid(r->model, strlen(r->model)))
         status = http_error(r, 404, "failed to load '%s', there is no such model", r->model);
-    return status ? status : api_start_reload(r, r->model, report_load);
+    if (status)
+        return status;
+    snprintf(wanted.model, sizeof wanted.model, "%s", r->model);
+    return api_start_reload(r, &wanted, report_load);
+}
+
+/* unloading */
+
+static int report_unload(struct http_request *r, const char *model,
+                         const struct reload_report *report)
+{
+    if (*report->problem)
+        return http_error(r, 500, "failed to unload '%s', %s", model, report->problem);
+    for (size_t i = 0; i < report->n; i++) {
+        const struct reload_entry *e = &report->entries[i];
+        if (strcmp(e->name, model) == 0)
+            return e->outcome == RELOAD_FAILED
+                       ? http_error(r, 400, "failed to unload '%s', %s", model, e->problem)
+                       : 200;
+    }
+    return http_error(r, 404, "failed to unload '%s', there is no such model", model);
+}
+
+/* Reads {"parameters": {"unload_dependents": bool}}, nothing of which has to be there. Returns
+ * 0 or a status. */
+static int read_dependents(struct http_request *r, bool *dependents)
+{
+    if (r->body.size == 0)
+        return 0;
+    int status = check_body(r);
+    if (status)
+        return status;
+    struct json_scan s = {r->body.data, r->body.data, r->body.data + r->body.size};
+    if (json_scan_peek(&s) != '{')
+        return http_error(r, 400, "expected {\"parameters\": {…}} or nothing");
+    if (!json_scan_find(&s, "parameters"))
+        return 0;
+    if (json_scan_peek(&s) != '{')
+        return http_error(r, 400, "parameters: expected an object");
+    if (!json_scan_find(&s, "unload_dependents"))
+        return 0;
+    char c = json_scan_peek(&s);
+    if (c != 't' && c != 'f')
+        return http_error(r, 400, "parameters.unload_dependents: expected a boolean");
+    *dependents = c == 't';
+    return 0;
 }
 
 int v2_unload(struct http_request *r)
 {
-    return http_error(r, 501,
-                      "explicit model unload is not supported: remove the folder of '%s' "
-                      "and reload",
-                      r->model);
+    struct reload_waiter wanted = {.action = RELOAD_UNLOAD};
+    int status = read_dependents(r, &wanted.dependents);
+
+    if (status)
+        return status;
+    if (!api_is_explicit(r))
+        return http_error(
+            r, 400,
+            "failed to unload '%s', which needs --model-control explicit: without "
+            "it a model goes when its folder does",
+            r->model);
+    if (!name_is_valid(r->model, strlen(r->model)))
+        return http_error(r, 404, "failed to unload '%s', there is no such model", r->model);
+    snprintf(wanted.model, sizeof wanted.model, "%s", r->model);
+    return api_start_reload(r, &wanted, report_unload);
 }

@@ -88,6 +88,11 @@ static void write_versions(struct buffer *out, const struct served_model *model)
     buffer_add_text(out, "]");
 }
 
+static const char *platform(const struct served *served)
+{
+    return served->n_members ? "ensemble" : "predictd";
+}
+
 int v2_model(struct http_request *r)
 {
     int status;
@@ -99,7 +104,7 @@ int v2_model(struct http_request *r)
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
     write_versions(out, table_find(api_loop(r)->table, r->model));
-    buffer_add_text(out, ",\"platform\":\"predictd\"");
+    buffer_printf(out, ",\"platform\":\"%s\"", platform(served));
     write_ports(out, "inputs", served->model, nn_model_n_inputs(served->model), nn_model_input);
     write_ports(out, "outputs", served->model, nn_model_n_outputs(served->model),
                 nn_model_output);
@@ -155,6 +160,36 @@ static void write_policy(struct buffer *out, const struct serving_config *c)
     buffer_add_text(out, "]}}");
 }
 
+/* From the ensemble's names to a member's, which are the same. */
+static void write_map(struct buffer *out, const char *key, const struct nn_model *model, int n,
+                      const struct nn_port *(*port)(const struct nn_model *, int))
+{
+    buffer_printf(out, ",\"%s\":{", key);
+    for (int i = 0; i < n; i++) {
+        buffer_add_text(out, i ? "," : "");
+        buffer_add_json_string(out, port(model, i)->name);
+        buffer_add_text(out, ":");
+        buffer_add_json_string(out, port(model, i)->name);
+    }
+    buffer_add_text(out, "}");
+}
+
+static void write_steps(struct buffer *out, const struct served *ensemble)
+{
+    const struct nn_model *model = ensemble->model;
+    buffer_add_text(out, ",\"ensemble_scheduling\":{\"step\":[");
+    for (size_t i = 0; i < ensemble->n_members; i++) {
+        const struct served *member = ensemble->members[i];
+        buffer_add_text(out, i ? ",{\"model_name\":" : "{\"model_name\":");
+        buffer_add_json_string(out, member->name);
+        buffer_printf(out, ",\"model_version\":%lld", (long long)member->version);
+        write_map(out, "input_map", model, nn_model_n_inputs(model), nn_model_input);
+        write_map(out, "output_map", model, nn_model_n_outputs(model), nn_model_output);
+        buffer_add_text(out, "}");
+    }
+    buffer_add_text(out, "]}");
+}
+
 /* max_batch_size is what clients take it for: the most rows of a request. What is more than
  * preferred_batch_size is split. */
 int v2_config(struct http_request *r)
@@ -170,7 +205,8 @@ int v2_config(struct http_request *r)
     bool batched = !nn_model_unbatched(served->model);
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
-    buffer_add_text(out, ",\"platform\":\"predictd\",\"backend\":\"predictd\"");
+    buffer_printf(out, ",\"platform\":\"%s\",\"backend\":\"%s\"", platform(served),
+                  served->n_members ? "" : "predictd");
     write_policy(out, config);
     buffer_printf(out, ",\"max_batch_size\":%lld",
                   batched ? (long long)options->max_instances : 0LL);
@@ -178,7 +214,9 @@ int v2_config(struct http_request *r)
                        nn_model_input);
     write_config_ports(out, "output", served->model, nn_model_n_outputs(served->model),
                        nn_model_output);
-    if (batched)
+    if (served->n_members)
+        write_steps(out, served);
+    else if (batched)
         buffer_printf(out,
                       ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
                       "\"max_queue_delay_microseconds\":0}",

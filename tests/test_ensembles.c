@@ -1,0 +1,303 @@
+/*
+ * Ensembles: of which models one is made, how it follows them, and why one is refused.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/server_fixture.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TEXT = 8192 };
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        assert_string_equal(text, part);
+}
+
+/* Writes a model's serving.json, and its folder where there is none. */
+static void configure(const struct fixture *f, const char *model, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", f->models, model);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
+    unlink(path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void drop_config(const struct fixture *f, const char *model)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void reload(const struct fixture *f, const char *body, int status, const char *contains)
+{
+    char answer[TEXT];
+    int got = request(f->admin_port, "POST", "/reload", body, answer, sizeof answer);
+    assert_contains(answer, contains);
+    assert_int_equal(got, status);
+}
+
+static void assert_says(const struct fixture *f, const char *path, int status,
+                        const char *contains)
+{
+    char answer[TEXT];
+    int got = request(f->port, "GET", path, NULL, answer, sizeof answer);
+    assert_contains(answer, contains);
+    assert_int_equal(got, status);
+}
+
+/* Models a and b, and e of both. */
+static void serve_pair(struct fixture *f)
+{
+    fixture_open(f);
+    publish_linear(f->models, "a", 1, 1);
+    publish_linear(f->models, "b", 7, 2);
+    configure(f, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 5000}");
+    fixture_serve(f, NULL);
+}
+
+static void every_protocol_describes_an_ensemble(void **state)
+{
+    struct fixture f;
+    char index[TEXT];
+    (void)state;
+    serve_pair(&f);
+    assert_says(&f, "/health", 200, "ready");
+    assert_says(&f, "/models/e", 200,
+                "\"members\":[{\"name\":\"b\",\"version\":\"7\"},"
+                "{\"name\":\"a\",\"version\":\"1\"}]");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"e\",\"version\":\"1\",\"state\":\"ready\"");
+    assert_says(&f, "/models/e", 200, "\"parameters\":30,\"batched\":true");
+    assert_says(&f, "/models/e", 200, "\"versions\":[{\"version\":\"1\",\"state\":\"ready\"}]");
+    assert_says(&f, "/v2/models/e", 200,
+                "{\"name\":\"e\",\"versions\":[\"1\"],\"platform\":\"ensemble\",\"inputs\":["
+                "{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,4]}]");
+    assert_says(&f, "/v2/models/e/ready", 200, "\"ready\":true");
+    assert_says(&f, "/v2/models/e/config", 200,
+                "\"ensemble_scheduling\":{\"step\":[{\"model_name\":\"b\",\"model_version\":7,"
+                "\"input_map\":{\"x\":\"x\"},\"output_map\":{\"y\":\"y\"}},"
+                "{\"model_name\":\"a\",\"model_version\":1,");
+    assert_says(&f, "/v1/models/e", 200, "{\"version\":\"1\",\"state\":\"AVAILABLE\"");
+    assert_says(&f, "/v1/models/e/metadata", 200, "\"dtype\":\"DT_FLOAT\"");
+    request(f.port, "POST", "/v2/repository/index", "", index, sizeof index);
+    assert_contains(index, "{\"name\":\"e\",\"version\":\"1\",\"state\":\"READY\"}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"unchanged\"");
+    fixture_end(&f);
+}
+
+static void an_ensemble_follows_its_members(void **state)
+{
+    struct fixture f;
+    (void)state;
+    serve_pair(&f);
+    publish_linear(f.models, "b", 8, 3);
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\",\"before\":\"1\",\"after\":\"1\"");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"b\",\"version\":\"8\"}");
+    publish_linear(f.models, "a", 2, 3);
+    reload(&f, "{\"model\":\"a\"}", 200, "\"a\":{\"outcome\":\"loaded\"");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"2\"}");
+    unpublish(f.models, "b", 8);
+    reload(&f, "{\"model\":\"b\"}", 200, "\"after\":\"7\"");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"b\",\"version\":\"7\"}");
+    /* The standard version, which is not the highest here. */
+    configure(&f, "a", "{\"labels\":{\"stable\":1}}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\"");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"1\"}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"unchanged\"");
+    fixture_end(&f);
+}
+
+static const char wide[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,5]}],"
+    "\"nodes\":[{\"op\":\"Relu\",\"inputs\":[\"x\"],\"outputs\":[\"y\"]}],\"outputs\":[\"y\"]}";
+
+static void an_ensemble_keeps_a_member_that_it_cannot_replace(void **state)
+{
+    struct fixture f;
+    (void)state;
+    serve_pair(&f);
+    publish_graph(f.models, "a", 2, wide, NULL);
+    for (int again = 0; again < 2; again++) {
+        reload(&f, "", 500,
+               "/e/serving.json: member a: input 0: expected {\\\"name\\\":\\\"x\\\","
+               "\\\"datatype\\\":\\\"FP32\\\",\\\"shape\\\":[-1,4]} as of b, got {");
+        assert_says(&f, "/models/a", 200, "\"version\":\"2\"");
+        assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"1\"}");
+        assert_says(&f, "/health", 200, "ready");
+    }
+    unpublish(f.models, "a", 1);
+    unpublish(f.models, "a", 2);
+    reload(&f, "", 500,
+           "/e/serving.json: member a: there is no model of this name with versions of its own");
+    assert_says(&f, "/models/a", 404, "there is no model a");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"1\"}");
+
+    publish_linear(f.models, "a", 3, 1);
+    reload(&f, "{\"model\":\"a\"}", 200, "\"a\":{\"outcome\":\"loaded\"");
+    assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"3\"}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"unchanged\"");
+    fixture_end(&f);
+}
+
+#define GRAPH(input, node, output)                                              \
+    "{\"inputs\":[" input "],\"nodes\":[" node "],\"outputs\":[\"" output "\"]}"
+#define X "{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,4]}"
+
+/* What b is, beside a: x [-1, 4] to y [-1, 4]. */
+static const struct {
+    const char *graph, *labels, *says;
+} misfits[] = {
+    {GRAPH("{\"name\":\"z\",\"datatype\":\"FP32\",\"shape\":[-1,4]}",
+           "{\"op\":\"Relu\",\"inputs\":[\"z\"],\"outputs\":[\"y\"]}", "y"),
+     NULL, "member b: input 0: expected {\\\"name\\\":\\\"x\\\""},
+    {GRAPH("{\"name\":\"x\",\"datatype\":\"INT64\",\"shape\":[-1,4]}",
+           "{\"op\":\"Cast\",\"inputs\":[\"x\"],\"outputs\":[\"y\"],\"attributes\":{\"to\":1}}",
+           "y"),
+     NULL, "got {\\\"name\\\":\\\"x\\\",\\\"datatype\\\":\\\"INT64\\\""},
+    {GRAPH(X, "{\"op\":\"Relu\",\"inputs\":[\"x\"],\"outputs\":[\"r\"]}", "r"), NULL,
+     "member b: output 0: expected {\\\"name\\\":\\\"y\\\""},
+    {GRAPH(X, "{\"op\":\"Relu\",\"inputs\":[\"x\"],\"outputs\":[\"y\"]}", "y\",\"x"), NULL,
+     "member b: expected 1 output as of a, got 2"},
+    {GRAPH(X,
+           "{\"op\":\"Cast\",\"inputs\":[\"x\"],\"outputs\":[\"y\"],\"attributes\":{\"to\":7}}",
+           "y"),
+     NULL, "member b: output \\\"y\\\": expected FP32, got INT64"},
+    {GRAPH(X,
+           "{\"op\":\"Softmax\",\"inputs\":[\"x\"],\"outputs\":[\"y\"],\"attributes\":"
+           "{\"axis\":0}}",
+           "y"),
+     NULL, "member b: does not answer row by row: "},
+    {GRAPH(X, "{\"op\":\"Relu\",\"inputs\":[\"x\"],\"outputs\":[\"y\"]}", "y"),
+     "[\"u\",\"v\",\"W\",\"x\"]", "member b: label 2: expected \\\"w\\\" as of a, got \\\"W\\\""},
+};
+
+static void what_does_not_fit_together_is_named(void **state)
+{
+    static const char relu[] =
+        GRAPH(X, "{\"op\":\"Relu\",\"inputs\":[\"x\"],\"outputs\":[\"y\"]}", "y");
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_graph(f.models, "a", 1, relu, "[\"u\",\"v\",\"w\",\"x\"]");
+    publish_graph(f.models, "b", 1, relu, NULL);
+    fixture_serve(&f, NULL);
+    configure(&f, "e", "{\"ensemble\": [\"a\", \"b\"]}");
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
+        publish_graph(f.models, "b", 1, misfits[i].graph, misfits[i].labels);
+        reload(&f, "", 500, misfits[i].says);
+        assert_says(&f, "/models/e", 404, "there is no model e");
+    }
+    publish_graph(f.models, "b", 1, relu, NULL);
+    reload(&f, "{\"model\":\"b\"}", 200, "loaded");
+    assert_says(&f, "/models/e", 200, "\"labels\":[\"u\",\"v\",\"w\",\"x\"]");
+    fixture_end(&f);
+}
+
+static const struct {
+    const char *config, *says;
+} wrong[] = {
+    {"{\"ensemble\":[\"a\",\"c\"]}",
+     "/e/serving.json: member c: there is no model of this name with versions of its own"},
+    {"{\"ensemble\":[\"a\",\"e\"]}", "member e: there is no model of this name with versions"},
+    {"{\"ensemble\":[\"a\",\"d\"]}", "member d: there is no model of this name with versions"},
+    {"{\"ensemble\":[\"a\",\"f\"]}", "member f: there is no model of this name with versions"},
+    {"{\"ensemble\":[\"a\"],\"labels\":{\"x\":1}}",
+     "/e/serving.json: labels: means nothing in an ensemble"},
+    {"{\"ensemble\":[]}", "/e/serving.json: ensemble: expected at least one model"},
+    {"{\"ensembel\":[\"a\"]}",
+     "/e/serving.json: ensembel: unknown key, did you mean \\\"ensemble\\\"?"},
+};
+
+static void a_wrong_serving_json_keeps_the_ensemble_that_is_served(void **state)
+{
+    struct fixture f;
+    (void)state;
+    serve_pair(&f);
+    configure(&f, "d", "{\"ensemble\":[\"b\"]}");
+    configure(&f, "f", "{\"ensemble\":[\"b\"]}");
+    reload(&f, "", 200, "\"f\":{\"outcome\":\"loaded\"");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        configure(&f, "e", wrong[i].config);
+        reload(&f, "", 500, wrong[i].says);
+        assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"b\",\"version\":\"7\"},");
+    }
+    /* Even then it follows its members. */
+    publish_linear(f.models, "b", 8, 3);
+    reload(&f, "", 500, "ensembel");
+    assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"b\",\"version\":\"8\"},");
+    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\"");
+    assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"a\",\"version\":\"1\"}]");
+    fixture_end(&f);
+}
+
+static void a_model_becomes_an_ensemble_and_back(void **state)
+{
+    struct fixture f;
+    (void)state;
+    serve_pair(&f);
+    publish_linear(f.models, "e", 4, 1);
+    reload(&f, "", 500,
+           "/e/serving.json: ensemble: expected no versions, but the folder has version 4");
+    assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"b\"");
+    drop_config(&f, "e");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\",\"before\":\"1\",\"after\":\"4\"");
+    assert_says(&f, "/models/e", 200, "\"version\":\"4\"");
+    unpublish(f.models, "e", 4);
+    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\",\"before\":\"4\",\"after\":\"1\"");
+    /* Settings of nothing are no model. */
+    configure(&f, "e", "{\"warmup\":1}");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"removed\",\"before\":\"1\",\"after\":null");
+    reload(&f, "", 200, "{\"models\":{\"a\":");
+    assert_says(&f, "/models/e", 404, "there is no model e");
+    fixture_end(&f);
+}
+
+static void at_a_start_a_broken_ensemble_is_not_ready(void **state)
+{
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "b", 1, 1);
+    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    fixture_start(&f, NULL);
+    reload(&f, "", 500, "\"e\":{\"outcome\":\"failed\",\"before\":null,\"after\":null");
+    assert_says(&f, "/health", 503, "model e has no version that can be served");
+    assert_says(&f, "/models/e", 200, "\"state\":\"failed\",\"reason\":\"");
+    assert_says(&f, "/v1/models/e", 200, "member a: there is no model of this name");
+    publish_linear(f.models, "a", 1, 1);
+    reload(&f, "{\"model\":\"a\"}", 200, "\"a\":{\"outcome\":\"loaded\"");
+    assert_says(&f, "/health", 200, "ready");
+    drop_config(&f, "e");
+    reload(&f, "", 200, "\"e\":{\"outcome\":\"removed\"");
+    fixture_end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_protocol_describes_an_ensemble),
+        cmocka_unit_test(an_ensemble_follows_its_members),
+        cmocka_unit_test(an_ensemble_keeps_a_member_that_it_cannot_replace),
+        cmocka_unit_test(what_does_not_fit_together_is_named),
+        cmocka_unit_test(a_wrong_serving_json_keeps_the_ensemble_that_is_served),
+        cmocka_unit_test(a_model_becomes_an_ensemble_and_back),
+        cmocka_unit_test(at_a_start_a_broken_ensemble_is_not_ready),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
