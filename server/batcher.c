@@ -1,47 +1,39 @@
 #include "server/batcher.h"
 
+#include "server/batch.h"
 #include "server/clock.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_ROWS = 8 };
-
-/* A request whose rows are in a batch's session. */
-struct job {
-    struct http_request *request;
-    const struct codec *codec;
-    int64_t first, n; /* rows */
-    int64_t read;     /* clock_now() when they had been read */
-    struct job *next;
-};
-
-/* What a loop has for one model. */
-struct batch {
-    const struct served *served;
-    int64_t max_batch, deadline; /* of the model; nanoseconds */
-    bool shares; /* rows of different requests may be computed together */
-    size_t row_bytes[TENSOR_MAX_PORTS];
-    struct nn_session *session; /* NULL until it is needed */
-    int64_t used;               /* rows of `jobs` */
-    int64_t read;               /* clock_now() when the last request had been read */
-    int64_t ended;              /* clock_now() at the end of what was measured last */
-    int64_t computed;           /* nanoseconds that the last run took */
-    struct job *jobs, **last;
+enum {
+    STANDARD_PRIORITIES = 3,
+    SLOW_BATCH = 1000000,   /* nanoseconds of SERVED_BATCH rows: above, the workers' */
+    LONG_WORK = 5000000,    /* nanoseconds of one request that a loop may be busy */
+    LARGE_BODY = 256 << 10, /* bytes that a loop reads itself, at most */
 };
 
 struct batcher {
     struct batcher_settings settings;
     size_t n;
     struct batch *batches; /* of each version in the table */
-    struct job *free;
-    bool finished; /* some request since the last batcher_run() */
+    struct turn turn;
 };
+
+static struct batch *find(const struct batcher *b, const struct served *served)
+{
+    struct batch *batch = b->batches;
+    while (batch->served != served)
+        batch++;
+    return batch;
+}
 
 struct batcher *batcher_new(const struct batcher_settings *settings)
 {
     struct batcher *b = calloc(1, sizeof *b);
-    if (b)
-        b->settings = *settings;
+    if (!b)
+        return NULL;
+    b->settings = *settings;
+    b->turn.loop = settings->loop;
     return b;
 }
 
@@ -52,188 +44,17 @@ void batcher_free(struct batcher *b)
     for (size_t i = 0; i < b->n; i++)
         nn_session_free(b->batches[i].session);
     free(b->batches);
-    for (struct job *j = b->free, *next; j; j = next) {
-        next = j->next;
-        free(j);
-    }
+    turn_release(&b->turn);
     free(b);
-}
-
-static struct model_counters *counters(const struct batcher *b, const struct served *served)
-{
-    return &served->stats->loops[b->settings.loop];
-}
-
-static bool is_late(const struct batch *batch, const struct http_request *r, int64_t now)
-{
-    return now - r->began > batch->deadline;
-}
-
-static int answer_late(const struct batcher *b, const struct batch *batch,
-                       struct http_request *r)
-{
-    counter_add(&counters(b, batch->served)->expired, 1);
-    return http_shed(r, SHED_DEADLINE,
-                     http_error(r, 504, "the deadline of %lld ms is over",
-                                (long long)(batch->deadline / 1000000)));
-}
-
-/* Returns the time. */
-static int64_t count_answer(const struct batcher *b, const struct batch *batch,
-                            struct http_request *r, int status)
-{
-    int64_t now = clock_now();
-    if (status == 200)
-        r->stages.nanoseconds[STAGE_ENCODE] = now - batch->ended;
-    metrics_count_answer(counters(b, batch->served), &r->stages, status, now - r->began);
-    return now;
-}
-
-/* sessions */
-
-static void batch_init(struct batch *batch, const struct batcher_settings *settings,
-                       const struct serving_config *config, const struct served *served)
-{
-    *batch = (struct batch){
-        .served = served,
-        .max_batch = config->max_batch_size > 0 ? config->max_batch_size : settings->max_batch,
-        .deadline =
-            config->deadline_ms > 0 ? config->deadline_ms * 1000000 : settings->deadline,
-        .last = &batch->jobs};
-    batch->shares = !nn_model_unbatched(served->model);
-    for (int i = 0; i < nn_model_n_inputs(served->model) && i < TENSOR_MAX_PORTS; i++)
-        batch->row_bytes[i] = tensor_row_bytes(nn_model_input(served->model, i));
-}
-
-static int64_t capacity(const struct batch *batch)
-{
-    return batch->session ? nn_session_max_batch(batch->session) : 0;
-}
-
-/* Makes room for `rows` in a session that holds nothing, at least doubling it, so that a
- * load settles on the size it needs. */
-static int reserve(struct batch *batch, int64_t rows, struct nn_error *error)
-{
-    int64_t wanted = capacity(batch) ? capacity(batch) : FIRST_ROWS;
-    while (wanted < rows)
-        wanted *= 2;
-    if (wanted > batch->max_batch || !batch->shares)
-        wanted = rows > batch->max_batch || !batch->shares ? rows : batch->max_batch;
-    if (!batch->session) {
-        batch->session = nn_session_new(batch->served->model, wanted, error);
-        return batch->session ? 0 : -1;
-    }
-    return wanted > capacity(batch) ? nn_session_reserve(batch->session, wanted, error) : 0;
-}
-
-/* answers */
-
-static int fail_output(struct http_request *r, const struct nn_error *error)
-{
-    return http_error(r, 500, "%s", error->text);
-}
-
-static int write_answer(const struct batch *batch, const struct codec *codec,
-                        struct http_request *r, const struct nn_tensor *outputs, int64_t first,
-                        int64_t n)
-{
-    struct nn_error error = {0};
-    return codec->write(r, batch->served, outputs, first, n, &error) == 0
-               ? 200
-               : fail_output(r, &error);
-}
-
-static void get_outputs(const struct batch *batch, struct nn_tensor outputs[TENSOR_MAX_PORTS])
-{
-    for (int i = 0; i < nn_model_n_outputs(batch->served->model) && i < TENSOR_MAX_PORTS; i++)
-        outputs[i] = *nn_session_output(batch->session, i);
-}
-
-/* the shared batch */
-
-static void finish(struct batcher *b, struct batch *batch, struct job *job, int status)
-{
-    batch->ended = count_answer(b, batch, job->request, status);
-    http_finish(job->request, status);
-    b->finished = true;
-    job->next = b->free;
-    b->free = job;
-}
-
-/* Answers what came too late and closes the gaps that it leaves. */
-static void drop_late(struct batcher *b, struct batch *batch)
-{
-    int64_t now = clock_now(), used = 0;
-    struct job *job = batch->jobs, *next;
-
-    batch->last = &batch->jobs;
-    batch->ended = now;
-    for (; job; job = next) {
-        next = job->next;
-        job->request->stages.nanoseconds[STAGE_QUEUE] = now - job->read;
-        if (is_late(batch, job->request, now)) {
-            finish(b, batch, job, answer_late(b, batch, job->request));
-            continue;
-        }
-        for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model);
-             i++) {
-            char *rows = nn_session_input(batch->session, i);
-            memmove(rows + (size_t)used * batch->row_bytes[i],
-                    rows + (size_t)job->first * batch->row_bytes[i],
-                    (size_t)job->n * batch->row_bytes[i]);
-        }
-        job->first = used;
-        used += job->n;
-        *batch->last = job;
-        batch->last = &job->next;
-    }
-    *batch->last = NULL;
-    batch->used = used;
-}
-
-static int run_session(struct batcher *b, struct batch *batch, int64_t rows,
-                       struct nn_error *error)
-{
-    int64_t began = clock_now();
-    int result = nn_session_run(batch->session, rows, error);
-    batch->ended = clock_now();
-    batch->computed = batch->ended - began;
-    metrics_count_batch(counters(b, batch->served), rows, began, batch->ended);
-    return result;
-}
-
-static void flush(struct batcher *b, struct batch *batch)
-{
-    struct nn_error error = {0};
-    struct nn_tensor outputs[TENSOR_MAX_PORTS];
-
-    drop_late(b, batch);
-    if (!batch->jobs)
-        return;
-    int result = run_session(b, batch, batch->used, &error);
-    if (result == 0)
-        get_outputs(batch, outputs);
-    for (struct job *job = batch->jobs, *next; job; job = next) {
-        next = job->next;
-        job->request->stages.nanoseconds[STAGE_COMPUTE] = batch->computed;
-        job->request->stages.batch = batch->used;
-        finish(b, batch, job,
-               result == 0
-                   ? write_answer(batch, job->codec, job->request, outputs, job->first, job->n)
-                   : fail_output(job->request, &error));
-    }
-    batch->jobs = NULL;
-    batch->last = &batch->jobs;
-    batch->used = 0;
 }
 
 bool batcher_run(struct batcher *b)
 {
     for (size_t i = 0; i < b->n; i++)
         if (b->batches[i].jobs)
-            flush(b, &b->batches[i]);
-    bool finished = b->finished;
-    b->finished = false;
+            batch_flush(&b->turn, &b->batches[i]);
+    bool finished = b->turn.finished;
+    b->turn.finished = false;
     return finished;
 }
 
@@ -242,16 +63,94 @@ static void keep_session(struct batcher *b, struct batch *batch)
 {
     for (size_t k = 0; k < b->n; k++) {
         struct batch *old = &b->batches[k];
-        if (old->served == batch->served && capacity(old) <= batch->max_batch) {
+        if (old->served == batch->served && batch_capacity(old) <= batch->max_batch) {
             batch->session = old->session;
             old->session = NULL;
         }
     }
 }
 
+/* The table's versions, and what its ensembles are of: members that a failed reload has taken
+ * from the table are served there. */
+static size_t count_versions(const struct table *table)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < table->n; i++)
+        for (size_t k = 0; k < table->models[i]->n; k++)
+            n += 1 + table->models[i]->versions[k]->n_members;
+    return n;
+}
+
 struct batch *batcher_room(const struct table *table)
 {
-    return calloc(table->n_versions ? table->n_versions : 1, sizeof(struct batch));
+    size_t n = count_versions(table);
+    return calloc(n ? n : 1, sizeof(struct batch));
+}
+
+struct lane_settings batcher_lane_settings(const struct serving_config *c, int64_t max_batch,
+                                           int64_t max_queue)
+{
+    struct lane_settings lane = {
+        .threads = c->threads > 0 ? (int)c->threads : 0,
+        .max_batch = c->max_batch_size > 0 ? c->max_batch_size : max_batch,
+        .max_queue = c->max_queue_size > 0 ? c->max_queue_size : max_queue,
+        .delay = c->max_queue_delay_us > 0 ? c->max_queue_delay_us * 1000 : 0,
+        .priorities = c->priority_levels > 0 ? (int)c->priority_levels : STANDARD_PRIORITIES};
+    lane.preferred = c->preferred_batch_size > 0 ? c->preferred_batch_size : lane.max_batch;
+    lane.standard_priority = c->default_priority_level > 0 ? (int)c->default_priority_level
+                                                           : (lane.priorities + 1) / 2;
+    return lane;
+}
+
+/* Whether a loop would be kept from answering others, or the model wants to wait. */
+static bool is_apart(const struct served *served, const struct serving_config *c)
+{
+    return c->threads > 0 || c->max_queue_delay_us > 0 ||
+           (c->threads < 0 && served->batch_time > SLOW_BATCH);
+}
+
+static void add_batch(struct batcher *b, struct batch *batch, const struct served *served,
+                      const struct serving_config *config)
+{
+    const struct batcher_settings *s = &b->settings;
+    struct lane_settings lane = batcher_lane_settings(config, s->max_batch, s->max_queue);
+
+    *batch = (struct batch){.served = served,
+                            .max_batch = lane.max_batch,
+                            .deadline = config->deadline_ms > 0 ? config->deadline_ms * 1000000
+                                                                : s->deadline,
+                            .shares = !nn_model_unbatched(served->model),
+                            .apart = s->workers && is_apart(served, config),
+                            .row_time = served->batch_time / SERVED_BATCH,
+                            .last = &batch->jobs};
+    for (int i = 0; i < nn_model_n_inputs(served->model) && i < TENSOR_MAX_PORTS; i++)
+        batch->row_bytes[i] = tensor_row_bytes(nn_model_input(served->model, i));
+    keep_session(b, batch);
+    if (s->workers && served->lane)
+        workers_configure(s->workers, served, &lane);
+}
+
+static bool has_batch(const struct batch *batches, size_t n, const struct served *served)
+{
+    for (size_t i = 0; i < n; i++)
+        if (batches[i].served == served)
+            return true;
+    return false;
+}
+
+/* Adds the members of ensembles that the table does not hold any more. */
+static size_t add_members(struct batcher *b, const struct table *table, struct batch *batches,
+                          size_t n, const struct served *ensemble)
+{
+    for (size_t i = 0; i < ensemble->n_members; i++) {
+        const struct served *member = ensemble->members[i];
+        const struct served_model *model = table_find(table, member->name);
+        struct serving_config standard;
+        serving_config_default(&standard);
+        if (!has_batch(batches, n, member))
+            add_batch(b, &batches[n++], member, model ? &model->config : &standard);
+    }
+    return n;
 }
 
 void batcher_use(struct batcher *b, const struct table *table, struct batch *batches)
@@ -259,14 +158,14 @@ void batcher_use(struct batcher *b, const struct table *table, struct batch *bat
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++)
         if (b->batches[i].jobs)
-            flush(b, &b->batches[i]);
-    for (size_t i = 0; i < table->n; i++) {
-        const struct served_model *model = table->models[i];
-        for (size_t k = 0; k < model->n; k++, n++) {
-            batch_init(&batches[n], &b->settings, &model->config, model->versions[k]);
-            keep_session(b, &batches[n]);
-        }
-    }
+            batch_flush(&b->turn, &b->batches[i]);
+    for (size_t i = 0; i < table->n; i++)
+        for (size_t k = 0; k < table->models[i]->n; k++)
+            add_batch(b, &batches[n++], table->models[i]->versions[k],
+                      &table->models[i]->config);
+    for (size_t i = 0; i < table->n; i++)
+        for (size_t k = 0; k < table->models[i]->n; k++)
+            n = add_members(b, table, batches, n, table->models[i]->versions[k]);
     for (size_t k = 0; k < b->n; k++)
         nn_session_free(b->batches[k].session);
     free(b->batches);
@@ -275,48 +174,6 @@ void batcher_use(struct batcher *b, const struct table *table, struct batch *bat
 }
 
 /* requests that run by themselves */
-
-static void copy_rows(struct batch *batch, const struct tensor_rows *rows, int64_t first,
-                      int64_t n)
-{
-    const struct nn_model *model = batch->served->model;
-    for (int i = 0; i < nn_model_n_inputs(model); i++) {
-        const struct nn_port *port = nn_model_input(model, i);
-        size_t bytes = batch->row_bytes[i];
-        int64_t fixed = tensor_fixed_rows(port);
-        size_t count = (size_t)(fixed ? fixed : n);
-        char *to = nn_session_input(batch->session, i);
-        const char *from = rows->data[i];
-        memcpy(to + (size_t)batch->used * bytes, from + (size_t)first * bytes, count * bytes);
-    }
-}
-
-static void release_collected(struct nn_tensor collected[TENSOR_MAX_PORTS])
-{
-    for (int i = 0; i < TENSOR_MAX_PORTS; i++)
-        free(collected[i].data);
-}
-
-/* Adds the n rows of a run's outputs at row `first` of tensors for all the `total` rows, which
- * are made with the first piece. -1: no memory. */
-static int collect(const struct batch *batch, struct nn_tensor collected[TENSOR_MAX_PORTS],
-                   int64_t first, int64_t n, int64_t total)
-{
-    for (int i = 0; i < nn_model_n_outputs(batch->served->model); i++) {
-        const struct nn_tensor *output = nn_session_output(batch->session, i);
-        size_t bytes = tensor_row_bytes(nn_model_output(batch->served->model, i));
-        if (!collected[i].data) {
-            collected[i] = *output;
-            collected[i].shape.dims[0] = total;
-            collected[i].data = reallocarray(NULL, (size_t)total, bytes);
-            if (!collected[i].data)
-                return -1;
-        }
-        memcpy((char *)collected[i].data + (size_t)first * bytes, output->data,
-               (size_t)n * bytes);
-    }
-    return 0;
-}
 
 /* Notes a run of a request's own. */
 static void note_run(const struct batch *batch, struct http_request *r, int64_t rows)
@@ -328,49 +185,50 @@ static void note_run(const struct batch *batch, struct http_request *r, int64_t 
     r->stages.batch = rows;
 }
 
-/* Runs what is larger than a batch piece by piece, then answers it as one. */
+/* Runs what is larger than a batch piece by piece. */
 static int run_pieces(struct batcher *b, struct batch *batch, const struct codec *codec,
-                      struct http_request *r, const struct tensor_rows *rows)
+                      struct http_request *r, struct tensor_rows *rows)
 {
-    struct nn_tensor collected[TENSOR_MAX_PORTS] = {0};
+    int64_t total = rows->n, piece = batch->max_batch;
+    struct prediction *p =
+        prediction_new(r, codec, batch->served, rows, piece, batch->deadline);
     struct nn_error error = {0};
-    int64_t piece = batch->max_batch;
     int status = 0;
 
-    for (int64_t first = 0; first < rows->n && !status; first += piece) {
-        int64_t n = rows->n - first < piece ? rows->n - first : piece;
-        copy_rows(batch, rows, first, n);
-        if (is_late(batch, r, clock_now())) {
-            status = answer_late(b, batch, r);
+    if (!p)
+        return http_error(r, 500, "out of memory");
+    for (int64_t first = 0; first < total && !status; first += piece) {
+        int64_t n = total - first < piece ? total - first : piece;
+        tensor_rows_copy(&p->rows, first, n, batch->session, 0);
+        if (batch_is_late(batch, r, clock_now())) {
+            status = batch_answer_late(&b->turn, batch, r);
             break;
         }
-        if (run_session(b, batch, n, &error) < 0)
-            status = fail_output(r, &error);
-        else if (collect(batch, collected, first, n, rows->n) < 0)
-            status = http_error(r, 500, "out of memory");
+        if (batch_run(&b->turn, batch, n, &error) < 0)
+            status = batch_fail(r, &error);
+        else
+            prediction_collect(&p->parts[0], batch->session, 0, first, n);
         note_run(batch, r, n);
     }
     if (!status)
-        status = write_answer(batch, codec, r, collected, 0, rows->n);
-    release_collected(collected);
+        status = prediction_write_collected(p);
+    prediction_free(p);
     return status;
 }
 
 /* A model that does not answer row by row gets each request whole. */
 static int run_whole(struct batcher *b, struct batch *batch, const struct codec *codec,
-                     struct http_request *r, const struct tensor_rows *rows)
+                     struct http_request *r, struct tensor_rows *rows)
 {
-    struct nn_tensor outputs[TENSOR_MAX_PORTS];
     struct nn_error error = {0};
     int status;
 
-    copy_rows(batch, rows, 0, rows->n);
-    if (run_session(b, batch, rows->n, &error) < 0) {
+    tensor_rows_copy(rows, 0, rows->n, batch->session, 0);
+    if (batch_run(&b->turn, batch, rows->n, &error) < 0) {
         status = http_error(r, 400, "%s", error.text); /* it takes no such number of rows */
     } else {
         note_run(batch, r, rows->n);
-        get_outputs(batch, outputs);
-        status = write_answer(batch, codec, r, outputs, 0, rows->n);
+        status = batch_write(batch, codec, r, 0, rows->n);
     }
     if (rows->n > batch->max_batch) { /* not worth keeping for the next one */
         nn_session_free(batch->session);
@@ -379,61 +237,101 @@ static int run_whole(struct batcher *b, struct batch *batch, const struct codec 
     return status;
 }
 
+/* Passes it on to the workers. */
+static int pass_on(struct batcher *b, struct batch *batch, const struct codec *codec,
+                   struct http_request *r, struct tensor_rows *rows)
+{
+    struct prediction *p =
+        prediction_new(r, codec, batch->served, rows, batch->max_batch, batch->deadline);
+    if (!p)
+        return http_error(r, 500, "out of memory");
+    return workers_add(b->settings.workers, p);
+}
+
 static int run_alone(struct batcher *b, struct batch *batch, const struct codec *codec,
-                     struct http_request *r, const struct tensor_rows *rows)
+                     struct http_request *r, struct tensor_rows *rows)
 {
     struct nn_error error = {0};
 
+    if (b->settings.workers && rows->n > LONG_WORK / (batch->row_time + 1))
+        return pass_on(b, batch, codec, r, rows);
     if (batch->jobs)
-        flush(b, batch);
-    if (reserve(batch, batch->shares ? batch->max_batch : rows->n, &error) < 0)
+        batch_flush(&b->turn, batch);
+    if (batch_reserve(batch, batch->shares ? batch->max_batch : rows->n, &error) < 0)
         return http_error(r, 500, "%s", error.text);
     return (batch->shares ? run_pieces : run_whole)(b, batch, codec, r, rows);
 }
 
-/* adding */
+/* ensembles */
 
-static struct job *job_new(struct batcher *b)
+/* Whether the loop computes a request of n rows to it. */
+static bool is_short(const struct batcher *b, const struct served *ensemble, int64_t n)
 {
-    struct job *job = b->free;
-    if (!job)
-        return malloc(sizeof *job);
-    b->free = job->next;
-    return job;
+    int64_t time = 0;
+    for (size_t i = 0; i < ensemble->n_members; i++) {
+        const struct batch *batch = find(b, ensemble->members[i]);
+        if (batch->apart || !batch->shares || n > batch->max_batch)
+            return false;
+        time += batch->row_time;
+    }
+    return n <= LONG_WORK / (time + 1);
 }
 
-/* The rows [used, used + n) of the session become the request's. */
-static int enqueue(struct batcher *b, struct batch *batch, const struct codec *codec,
-                   struct http_request *r, int64_t n)
+/* Each member gets the rows into its own batch, where other requests' are. */
+static int add_parts(struct batcher *b, struct batch *batch, struct prediction *p)
 {
-    struct job *job = job_new(b);
-    if (!job)
-        return http_error(r, 500, "out of memory");
-    *job = (struct job){
-        .request = r, .codec = codec, .first = batch->used, .n = n, .read = batch->read};
-    *batch->last = job;
-    batch->last = &job->next;
-    batch->used += n;
+    struct http_request *r = p->request;
+    int64_t n = p->rows.n;
+    int n_parts = p->n_parts, added = 0, status = HTTP_PENDING;
+
+    for (; added < n_parts; added++) {
+        struct batch *member = find(b, p->parts[added].served);
+        member->read = p->began;
+        status = batch_enqueue_copy(&b->turn, member, p->codec, r, &p->rows, &p->parts[added]);
+        if (status != HTTP_PENDING)
+            break;
+    }
+    if (added == n_parts)
+        return HTTP_PENDING;
+    if (p->left == n * n_parts && added == 0) {
+        prediction_free(p);
+        return status;
+    }
+    /* What was added finishes it. */
+    batch_finish_part(&b->turn, batch, p, n * (n_parts - added), status);
     return HTTP_PENDING;
 }
 
-/* Puts rows that did not fit where they were read into the session after all. */
-static int enqueue_copy(struct batcher *b, struct batch *batch, const struct codec *codec,
-                        struct http_request *r, const struct tensor_rows *rows)
+/* Reads rows into memory of their own: for several, or for other threads. */
+static int read_apart(struct batcher *b, struct batch *batch, const struct codec *codec,
+                      struct http_request *r)
 {
     struct nn_error error = {0};
-    int64_t n = rows->n, wanted = batch->used + n;
+    struct tensor_rows rows = {.model = batch->served->model};
+    int64_t began = clock_now();
 
-    if (wanted > capacity(batch)) {
-        if (batch->jobs)
-            flush(b, batch);
-        int64_t most = batch->max_batch;
-        if (reserve(batch, wanted < most ? wanted : most, &error) < 0)
-            return http_error(r, 500, "%s", error.text);
+    if (batch_is_late(batch, r, began))
+        return batch_answer_late(&b->turn, batch, r);
+    int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
+    batch->read = clock_now();
+    r->stages.nanoseconds[STAGE_DECODE] = batch->read - began;
+    if (status)
+        return http_error(r, status, "%s", error.text);
+    if (!batch->served->n_members || !is_short(b, batch->served, rows.n)) {
+        if (b->settings.workers)
+            status = pass_on(b, batch, codec, r, &rows);
+        else
+            status = http_error(r, 500, "there are no worker threads");
+    } else {
+        struct prediction *p =
+            prediction_new(r, codec, batch->served, &rows, batch->max_batch, batch->deadline);
+        status = p ? add_parts(b, batch, p) : http_error(r, 500, "out of memory");
     }
-    copy_rows(batch, rows, 0, n);
-    return enqueue(b, batch, codec, r, n);
+    tensor_rows_release(&rows);
+    return status;
 }
+
+/* adding */
 
 static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct codec *codec,
                             struct http_request *r)
@@ -443,17 +341,17 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     struct tensor_rows rows = {.model = model};
 
     int64_t began = clock_now();
-    if (is_late(batch, r, began))
-        return answer_late(b, batch, r);
+    if (batch_is_late(batch, r, began))
+        return batch_answer_late(&b->turn, batch, r);
     if (batch->shares) {
-        if (batch->used == capacity(batch)) {
+        if (batch->used == batch_capacity(batch)) {
             int64_t most = batch->max_batch, wanted = batch->used + 1;
             if (batch->jobs)
-                flush(b, batch);
-            if (reserve(batch, wanted < most ? wanted : most, &error) < 0)
+                batch_flush(&b->turn, batch);
+            if (batch_reserve(batch, wanted < most ? wanted : most, &error) < 0)
                 return http_error(r, 500, "%s", error.text);
         }
-        rows.capacity = capacity(batch) - batch->used;
+        rows.capacity = batch_capacity(batch) - batch->used;
         for (int i = 0; i < nn_model_n_inputs(model); i++)
             rows.data[i] = (char *)nn_session_input(batch->session, i) +
                            (size_t)batch->used * batch->row_bytes[i];
@@ -465,9 +363,10 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     if (status)
         return http_error(r, status, "%s", error.text);
     if (!rows.owned)
-        return enqueue(b, batch, codec, r, rows.n);
-    status = (batch->shares && rows.n <= batch->max_batch ? enqueue_copy : run_alone)(
-        b, batch, codec, r, &rows);
+        return batch_enqueue(&b->turn, batch, codec, r, rows.n, NULL);
+    status = batch->shares && rows.n <= batch->max_batch
+                 ? batch_enqueue_copy(&b->turn, batch, codec, r, &rows, NULL)
+                 : run_alone(b, batch, codec, r, &rows);
     tensor_rows_release(&rows);
     return status;
 }
@@ -475,15 +374,19 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
 int batcher_add(struct batcher *b, const struct served *served, const struct codec *codec,
                 struct http_request *r)
 {
-    struct batch *batch = b->batches;
-    if (served->n_members)
-        return http_error(r, 501, "ensembles are not computed yet");
-    while (batch->served != served)
-        batch++;
-    counter_add(&counters(b, served)->begun, 1);
+    struct batch *batch = find(b, served);
+    int status;
+
+    counter_add(&batch_counters(&b->turn, served)->begun, 1);
     r->served_version = served->version;
-    int status = read_and_enqueue(b, batch, codec, r);
-    if (status != HTTP_PENDING)
-        count_answer(b, batch, r, status);
+    if (b->settings.workers && r->body.size > LARGE_BODY)
+        status = workers_read(b->settings.workers, r, codec, served, batch->deadline,
+                              batch->max_batch);
+    else if (batch->apart || served->n_members)
+        status = read_apart(b, batch, codec, r);
+    else
+        status = read_and_enqueue(b, batch, codec, r);
+    if (status != HTTP_PENDING && status != HTTP_SUSPENDED)
+        batch_count(&b->turn, batch, served, r, status);
     return status;
 }

@@ -62,6 +62,8 @@ struct http_request {
     int64_t served_version;     /* of the model, that the prediction went to; 0: none yet */
     enum shed shed;             /* set with http_shed() */
     char trace_id[33], parent_id[17]; /* of its traceparent, or "": for the log */
+    int64_t timeout;            /* nanoseconds that it may wait for its turn; 0: not said */
+    int64_t priority;           /* 1: before all others; 0: not said */
 
     /* http.c's */
     struct http_daemon *daemon;

@@ -85,6 +85,14 @@ static void take_table(struct loop *l, struct table *table)
     pthread_mutex_unlock(&l->lock);
 }
 
+static void finish_all(struct http_request *finished)
+{
+    for (struct http_request *next; finished; finished = next) {
+        next = finished->mail;
+        http_finish(finished, finished->status);
+    }
+}
+
 /* Returns the time at which to end, or 0. `taken` has room for LOOP_MAILBOX connections. */
 static int64_t read_mailbox(struct loop *l, struct accepted *taken)
 {
@@ -104,10 +112,7 @@ static int64_t read_mailbox(struct loop *l, struct accepted *taken)
 
     if (table)
         take_table(l, table);
-    for (struct http_request *next; finished; finished = next) {
-        next = finished->mail;
-        http_finish(finished, finished->status);
-    }
+    finish_all(finished);
     for (int i = 0; i < n; i++) {
         counter_add(&l->counters->connections, 1);
         http_add(l->http, taken[i].socket, (struct sockaddr *)&taken[i].address, taken[i].size);
@@ -183,6 +188,8 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .draining = &l->server->draining,
                                            .counters = &l->counters->connection};
     struct batcher_settings settings = {.loop = l->index,
+                                        .workers = l->server->workers,
+                                        .max_queue = o->max_queue,
                                         .max_batch = o->max_batch,
                                         .max_instances = o->max_instances,
                                         .deadline = o->deadline * 1000000};
@@ -207,6 +214,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
 uint64_t loop_release(struct loop *l)
 {
     uint64_t lost = 0;
+    finish_all(l->finished);
     if (l->http)
         http_close(l->http);
     if (l->counters)

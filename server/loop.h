@@ -53,6 +53,7 @@ struct server {
     struct registry *registry;
     struct access *access;      /* NULL: anybody may ask */
     struct cors *cors;          /* NULL: no page of another origin may */
+    struct workers *workers;
     struct loop *loops;         /* the last one is the admin listener's */
     int n_loops;
     int max_connections;        /* of each loop */

@@ -14,6 +14,7 @@
 #include "server/print_config.h"
 #include "server/registry.h"
 #include "server/system.h"
+#include "server/workers.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,6 +28,7 @@ enum {
     LOOP_DESCRIPTORS = 3,       /* of a loop itself */
     OTHER_DESCRIPTORS = 5,      /* kept for reading models and for accepting */
     NO_DESCRIPTORS_PAUSE = 100, /* milliseconds without accepting when there are none */
+    WAITING_BYTES = 256 << 20,  /* of rows that wait for workers */
 };
 
 enum { DATA, ADMIN, LISTENERS };
@@ -183,8 +185,8 @@ static int publish(void *context, struct table *table)
 }
 
 /* Serving goes on for the delay; then what the kernel has queued is taken, nobody is accepted
- * any more, and the loops finish. */
-static void drain(struct acceptor *a)
+ * any more, and the loops finish. Returns the time by which all has to be over. */
+static int64_t drain(struct acceptor *a)
 {
     struct server *s = a->server;
     int64_t closing = clock_now() + (int64_t)(s->options->drain_delay * 1e9);
@@ -205,6 +207,23 @@ static void drain(struct acceptor *a)
     }
     for (int i = 0; i < s->n_loops; i++)
         loop_stop(&s->loops[i], close_by);
+    return close_by;
+}
+
+static void finish(struct http_request *request)
+{
+    loop_finish(request->owner, request);
+}
+
+static struct workers *open_workers(const struct server *s, struct nn_error *error)
+{
+    struct workers_settings settings = {.n = (int)s->options->workers,
+                                        .first_counter = s->n_loops,
+                                        .threads_of_model = nn_processors(),
+                                        .max_instances = s->options->max_instances,
+                                        .max_bytes = WAITING_BYTES,
+                                        .finish = finish};
+    return workers_open(&settings, error);
 }
 
 static int open_listeners(struct acceptor *a, const struct options *o, struct nn_error *error)
@@ -245,13 +264,15 @@ static int serve(const struct options *o, struct nn_error *error)
         .options = o, .n_loops = (int)o->threads + 1, .started = time(NULL)};
     struct acceptor a = {.server = &server, .listeners = {-1, -1}};
     struct registry_settings settings = {.models = o->models,
-                                         .n_counters = server.n_loops,
+                                         .n_counters = server.n_loops +
+                                                       workers_counters((int)o->workers),
                                          .control = (enum model_control)o->model_control,
                                          .poll_interval = o->poll_interval,
                                          .load = o->load_model,
                                          .publish = publish,
                                          .refresh = refresh,
                                          .context = &server};
+    int64_t close_by = INT64_MAX;
     int started = 0, result = -1;
     int64_t began = clock_now();
     uint64_t lost = 0;
@@ -266,6 +287,9 @@ static int serve(const struct options *o, struct nn_error *error)
         goto done;
     options_warn_of_variables();
     nn_engine_start();
+    server.workers = open_workers(&server, error);
+    if (!server.workers)
+        goto done;
     started = start_loops(&server, error);
     if (started < server.n_loops)
         goto done;
@@ -275,7 +299,7 @@ static int serve(const struct options *o, struct nn_error *error)
 
     while (accept_until(&a, 0) == SIGHUP)
         registry_reload(server.registry, NULL);
-    drain(&a);
+    close_by = drain(&a);
     result = 0;
 
 done:
@@ -284,11 +308,16 @@ done:
             loop_stop(&server.loops[i], 1);
         loop_join(&server.loops[i]);
     }
+    if (server.workers && !workers_stop(server.workers, close_by)) {
+        log_event(LOG_WARNING, "stopped while computing", LOG_TEXT("end", "at once"));
+        _exit(result == 0 ? 0 : 1);
+    }
     for (int i = 0; i < started; i++)
         lost += loop_release(&server.loops[i]);
     if (server.registry)
         registry_free(server.registry);
     free_guards(&server);
+    workers_free(server.workers);
     free(server.loops);
     if (result == 0)
         log_event(LOG_INFO, "stopped",

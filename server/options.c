@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-enum { MAX_THREADS = 64 };
+enum { MAX_THREADS = 64, MAX_WORKERS = 64 };
 
 enum kind { SWITCH, TEXT, NAMES, INTEGER, SECONDS, LEVEL, CONTROL };
 
@@ -40,6 +40,8 @@ static const struct row {
      "port for /reload; 0 takes a free one"},
     {"--threads", "PREDICTD_THREADS", "N", INTEGER, AT(threads), NULL, 1, MAX_THREADS,
      "event loops; default: the processors this process may use"},
+    {"--workers", "PREDICTD_WORKERS", "N", INTEGER, AT(workers), NULL, 1, MAX_WORKERS,
+     "threads for slow models and large bodies; default: twice the processors"},
     {"--default-model", "PREDICTD_DEFAULT_MODEL", "M", TEXT, AT(default_model), NULL, 0, 0,
      "what /predict means when there are several models"},
     {"--admin-token-file", "PREDICTD_ADMIN_TOKEN_FILE", "FILE", TEXT, AT(admin_token_file),
@@ -250,10 +252,16 @@ void options_warn_of_variables(void)
     }
 }
 
+static int64_t at_most(int64_t n, int64_t most)
+{
+    return n < most ? n : most;
+}
+
 int options_read(struct options *o, int argc, char **argv, struct nn_error *error)
 {
     int processors = nn_processors();
-    *o = (struct options){.threads = processors < MAX_THREADS ? processors : MAX_THREADS};
+    *o = (struct options){.threads = at_most(processors, MAX_THREADS),
+                          .workers = at_most(2 * processors, MAX_WORKERS)};
     for (int i = 0; i < N_ROWS; i++)
         if (rows[i].standard && read_value(o, &rows[i], rows[i].flag, rows[i].standard, error))
             return -1;

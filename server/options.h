@@ -19,6 +19,7 @@ struct options {
     const char *load_model;     /* names between commas, "*" for all; NULL: none */
     int64_t port, admin_port;   /* 0: a free one */
     int64_t threads;            /* event loops */
+    int64_t workers;            /* threads for what would keep event loops busy */
     int64_t max_body;           /* bytes */
     int64_t max_instances;      /* of one request */
     int64_t max_batch;          /* rows that run together */

@@ -1,6 +1,7 @@
 #include "server/table.h"
 
 #include "server/clock.h"
+#include "server/lane.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ void served_release(struct served *s)
 {
     if (!s || atomic_fetch_sub(&s->references, 1) != 1)
         return;
+    lane_free(s->lane);
     if (s->n_members == 0)
         nn_model_close(s->model);
     for (size_t i = 0; i < s->n_members; i++)

@@ -31,7 +31,11 @@ struct served {
     struct file_identity file;
     struct model_stats *stats; /* since it was loaded */
     struct buffer description; /* a JSON object */
+    struct lane *lane;         /* for the worker threads */
+    int64_t batch_time;        /* nanoseconds that a batch of SERVED_BATCH rows takes */
 };
+
+enum { SERVED_BATCH = 8 };
 
 /* A version that should be served and could not be loaded. */
 struct unserved {

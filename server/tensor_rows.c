@@ -60,3 +60,16 @@ void tensor_rows_release(struct tensor_rows *rows)
     rows->owned = false;
     rows->capacity = 0;
 }
+
+void tensor_rows_copy(const struct tensor_rows *rows, int64_t first, int64_t n,
+                      struct nn_session *session, int64_t at)
+{
+    for (int i = 0; i < nn_model_n_inputs(rows->model); i++) {
+        const struct nn_port *port = nn_model_input(rows->model, i);
+        size_t bytes = tensor_row_bytes(port);
+        int64_t fixed = tensor_fixed_rows(port);
+        memcpy((char *)nn_session_input(session, i) + (size_t)at * bytes,
+               (const char *)rows->data[i] + (size_t)first * bytes,
+               (size_t)(fixed ? fixed : n) * bytes);
+    }
+}

@@ -22,6 +22,10 @@ struct tensor_rows {
 int tensor_rows_grow(struct tensor_rows *rows, int64_t capacity, const int64_t *kept);
 void tensor_rows_release(struct tensor_rows *rows);
 
+/* Copies n rows, from `first` on, to a session's inputs from row `at` on. */
+void tensor_rows_copy(const struct tensor_rows *rows, int64_t first, int64_t n,
+                      struct nn_session *session, int64_t at);
+
 /* Of an element of the first axis; of the whole where there is no axis. */
 int64_t tensor_row_elements(const struct nn_port *port);
 size_t tensor_row_bytes(const struct nn_port *port);

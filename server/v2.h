@@ -23,6 +23,8 @@ struct v2_output {
 /* What an answer depends on besides the outputs. */
 struct v2_request {
     struct json_text id; /* as it was written, without quotes; begin NULL: none */
+    int64_t priority;    /* 1: before all others; 0: not said */
+    int64_t timeout;     /* microseconds that the client wants to wait; 0: not said */
     int n_outputs;
     struct v2_output outputs[TENSOR_MAX_PORTS];
 };

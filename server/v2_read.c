@@ -459,6 +459,10 @@ static int read_parameter(struct v2_reader *v, const struct json_text *key, void
     (void)context;
     if (json_text_equal(key, "binary_data_output"))
         return read_boolean(v, "binary_data_output", &v->all_binary);
+    if (json_text_equal(key, "priority"))
+        return read_unsigned(v, "priority", &v->request->priority);
+    if (json_text_equal(key, "timeout"))
+        return read_unsigned(v, "timeout", &v->request->timeout);
     return skip_parameter(v, key);
 }
 
@@ -541,6 +545,7 @@ int v2_read(struct v2_request **request, const struct served *served, struct ten
         return JSON_NO_MEMORY;
     }
     (*request)->id = (struct json_text){0};
+    (*request)->priority = (*request)->timeout = 0;
     (*request)->n_outputs = 0;
     if (json_length == -2 || json > size) {
         nn_fail(error, "inference header size should be in range (0, %zu)", size);

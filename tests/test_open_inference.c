@@ -278,7 +278,9 @@ static void health_and_metadata_are_answered(void **state)
         "{\"latest\":{\"num_versions\":1}},\"max_batch_size\":16,\"input\":[{\"name\":\"x\","
         "\"data_type\":\"TYPE_FP32\",\"dims\":[4]}],\"output\":[{\"name\":\"y\","
         "\"data_type\":\"TYPE_FP32\",\"dims\":[3]}],\"dynamic_batching\":"
-        "{\"preferred_batch_size\":[4],\"max_queue_delay_microseconds\":0}}";
+        "{\"preferred_batch_size\":[4],\"max_queue_delay_microseconds\":0,"
+        "\"priority_levels\":3,\"default_priority_level\":2,\"default_queue_policy\":"
+        "{\"allow_timeout_override\":true,\"max_queue_size\":1024}}}";
     static const char fixed_config[] =
         "{\"name\":\"fixed\",\"platform\":\"predictd\",\"backend\":\"predictd\","
         "\"version_policy\":{\"latest\":{\"num_versions\":1}},\"max_batch_size\":0,"

@@ -190,6 +190,21 @@ static void write_steps(struct buffer *out, const struct served *ensemble)
     buffer_add_text(out, "]}");
 }
 
+static void write_batching(struct buffer *out, const struct serving_config *c,
+                           const struct options *options)
+{
+    int64_t most = c->max_batch_size > 0 ? c->max_batch_size : options->max_batch;
+    struct lane_settings lane = batcher_lane_settings(c, options->max_batch, options->max_queue);
+    buffer_printf(out,
+                  ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
+                  "\"max_queue_delay_microseconds\":%lld,\"priority_levels\":%d,"
+                  "\"default_priority_level\":%d,\"default_queue_policy\":"
+                  "{\"allow_timeout_override\":true,\"max_queue_size\":%lld}}",
+                  (long long)(lane.preferred < most ? lane.preferred : most),
+                  (long long)(lane.delay / 1000), lane.priorities, lane.standard_priority,
+                  (long long)lane.max_queue);
+}
+
 /* max_batch_size is what clients take it for: the most rows of a request. What is more than
  * preferred_batch_size is split. */
 int v2_config(struct http_request *r)
@@ -217,11 +232,7 @@ int v2_config(struct http_request *r)
     if (served->n_members)
         write_steps(out, served);
     else if (batched)
-        buffer_printf(out,
-                      ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
-                      "\"max_queue_delay_microseconds\":0}",
-                      (long long)(config->max_batch_size > 0 ? config->max_batch_size
-                                                             : options->max_batch));
+        write_batching(out, config, options);
     buffer_add_text(out, "}");
     return 200;
 }
@@ -235,6 +246,10 @@ static int read_request(struct http_request *r, const struct served *served,
     int status = v2_read(&request, served, rows, r->body.data, r->body.size, r->json_length,
                          max_rows, error);
     r->state = request;
+    if (!status) {
+        r->priority = request->priority;
+        r->timeout = request->timeout < INT64_MAX / 1000 ? request->timeout * 1000 : 0;
+    }
     return status;
 }
 

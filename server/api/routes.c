@@ -150,7 +150,13 @@ int api_begin(struct http_request *r)
 
 int api_answer(struct http_request *r)
 {
-    return r->route->answer(r);
+    int status = r->route->answer(r);
+    /* What waits for a worker is bounded there, by model: a slow one takes no place of others. */
+    if (status == HTTP_SUSPENDED && r->admitted) {
+        api_loop(r)->in_work--;
+        r->admitted = false;
+    }
+    return status;
 }
 
 void api_finished(struct http_request *r, bool sent)
