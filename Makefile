@@ -35,7 +35,7 @@ LDFLAGS  += -pie -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 engine_libs  := $(call pc_libs,jansson openblas) -lm
-server_libs  := $(call pc_libs,libmicrohttpd)
+server_libs  := $(call pc_libs,libmicrohttpd zlib)
 trainer_libs := $(call pc_libs,zlib)
 test_libs    := $(call pc_libs,libcurl cmocka)
 

@@ -75,15 +75,17 @@ static void add_number(struct MHD_Response *response, const char *name, size_t v
 static enum MHD_Result send_answer(struct http_request *r)
 {
     static const char no_memory[] = "{\"error\":\"out of memory\"}";
-    const char *body = r->answer.data;
-    size_t size = r->answer.size;
+    const char *body = no_memory;
+    size_t size = sizeof no_memory - 1;
 
     if (r->answer.failed) {
-        body = no_memory;
-        size = sizeof no_memory - 1;
         r->status = 500;
         r->answer_type = NULL;
         r->answer_json_length = 0;
+    } else {
+        http_answer_pack(r);
+        body = r->answer.data;
+        size = r->answer.size;
     }
     struct MHD_Response *response =
         MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_PERSISTENT);
@@ -217,6 +219,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     }
     if (r->waiting)
         return MHD_YES;
+    http_body_end(r);
     if (!r->status) {
         watch_leave(&d->watch, &r->peer->watched);
         int status = d->application.answer(r);

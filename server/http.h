@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "server/buffer.h"
+#include "server/coding.h"
 #include "server/metrics.h"
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -36,6 +37,7 @@ struct http_request {
     enum http_method method;
     const char *path;           /* as it was sent: nothing decoded, without the query */
     const char *content_type;   /* NULL: none. Only until the body is read. */
+    enum coding coding;         /* of the body as it comes; `body` is unpacked */
     int64_t json_length;        /* Inference-Header-Content-Length: bytes of JSON in front of
                                  * binary data; -1: no such header, -2: it is no number */
     struct buffer body;
@@ -71,7 +73,10 @@ struct http_request {
     struct MHD_Connection *connection;
     struct peer *peer;          /* of the connection */
     struct http_request *previous, *next;       /* of those that are suspended */
-    uint64_t received;          /* bytes of body */
+    uint64_t received;                          /* bytes of body as they came */
+    struct unpacker *unpacker;                  /* NULL: none is needed, or not yet */
+    enum coding answer_coding;                  /* that its client prefers */
+    bool asks_coding, needs_coding;             /* it says so; it accepts no other */
     bool waiting, suspended, closes;
 
     struct http_request *mail;  /* the next in a loop's mailbox */
@@ -92,6 +97,7 @@ struct http_application {
 
     size_t max_body;            /* bytes of one request */
     size_t max_bodies;          /* bytes of all requests together */
+    size_t pack_from;           /* bytes of the smallest answer that is packed; 0: none is */
     int max_connections;
 
     /* Nanoseconds from the connection or a request's first line to the end of its headers,

@@ -34,6 +34,7 @@ void http_pool_release(struct http_pool *p)
         next = r->next;
         release(r);
     }
+    packer_free(p->packer);
 }
 
 struct http_request *http_request_new(struct http_pool *p)
@@ -53,18 +54,12 @@ struct http_request *http_request_new(struct http_pool *p)
     return r;
 }
 
-static void shrink(struct buffer *b)
+void http_buffer_empty(struct buffer *b)
 {
     b->size = 0;
     b->failed = false;
     if (b->capacity > KEPT_BUFFER)
         buffer_release(b);
-}
-
-void http_body_drop(struct http_request *r)
-{
-    r->pool->bodies -= r->body.size;
-    shrink(&r->body);
 }
 
 void http_request_free(struct http_request *r)
@@ -73,7 +68,7 @@ void http_request_free(struct http_request *r)
     p->n_requests--;
     p->n_finished++;
     http_body_drop(r);
-    shrink(&r->answer);
+    http_buffer_empty(&r->answer);
     if (p->n_free < KEPT_REQUESTS) {
         r->next = p->free;
         p->free = r;
@@ -96,6 +91,11 @@ void http_headers_add(struct http_headers *h, const char *name, size_t size, con
         h->id = value;
     else if (NAMED("inference-header-content-length"))
         h->json_length = value;
+    else if (NAMED("content-encoding"))
+        h->content_encoding =
+            h->content_encoding ? "," : value; /* a list of two is no coding */
+    else if (NAMED("accept-encoding") && !h->accept_encoding)
+        h->accept_encoding = value;
 #undef NAMED
 }
 
@@ -152,48 +152,13 @@ void http_request_begin(struct http_request *r, const char *method,
     r->method = method_of(method);
     r->content_type = headers->content_type;
     r->json_length = read_json_length(headers->json_length);
-    set_id(r, headers->id);
-}
-
-/* the body */
-
-void http_body_begin(struct http_request *r, const struct http_headers *headers)
-{
-    const struct http_application *a = r->pool->application;
-    uint64_t length = headers->length;
-
-    if (r->status || !length)
-        return;
-    if (length > a->max_body)
-        r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
-                               (unsigned long long)length, a->max_body);
-    else if (r->pool->bodies + length > a->max_bodies)
-        r->status = http_shed(r, SHED_BYTES,
-                              http_error(r, 503, "too many bytes of bodies are in work"));
-    else if (!buffer_reserve(&r->body, length))
-        r->status = http_error(r, 503, "out of memory");
-}
-
-bool http_body_take(struct http_request *r, const char *data, size_t size)
-{
-    const struct http_application *a = r->pool->application;
-
-    r->received += size;
-    if (!r->status && r->received > a->max_body)
-        r->status = http_error(r, 413, "the body has more than %zu bytes", a->max_body);
-    if (!r->status && r->pool->bodies + size > a->max_bodies)
-        r->status = http_shed(r, SHED_BYTES,
-                              http_error(r, 503, "too many bytes of bodies are in work"));
-    if (!r->status) {
-        buffer_add(&r->body, data, size);
-        if (!r->body.failed) {
-            r->pool->bodies += size;
-            return true;
-        }
-        r->status = http_error(r, 503, "out of memory");
+    if (headers->content_encoding)
+        r->coding = coding_of(headers->content_encoding);
+    if (headers->accept_encoding) {
+        r->asks_coding = true;
+        r->answer_coding = coding_accepted(headers->accept_encoding, &r->needs_coding);
     }
-    http_body_drop(r);
-    return r->received <= HTTP_DROPPED_BODY;
+    set_id(r, headers->id);
 }
 
 /* the answer */

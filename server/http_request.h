@@ -15,13 +15,14 @@ struct http_pool {
     int n_free;
     int64_t n_requests; /* not finished */
     uint64_t n_finished, next_id;
-    size_t bodies; /* bytes that all bodies hold */
+    size_t bodies;         /* bytes that all bodies hold, and what unpacks them */
+    struct packer *packer; /* NULL: nothing was packed yet */
     unsigned id;   /* of this pool, in the ids of its requests */
 };
 
 /* The headers that are looked at in any request. */
 struct http_headers {
-    const char *content_type, *id, *json_length;
+    const char *content_type, *id, *json_length, *content_encoding, *accept_encoding;
     uint64_t length; /* of the body; 0 also when it is not known */
 };
 
@@ -47,7 +48,16 @@ void http_body_begin(struct http_request *request, const struct http_headers *he
 /* A piece of it. False: too much of a refused body came, the connection is to be closed. */
 bool http_body_take(struct http_request *request, const char *data, size_t size);
 
+/* All of it came. Sets status when it turns out to be incomplete. */
+void http_body_end(struct http_request *request);
+
 /* Lets go of its memory. */
 void http_body_drop(struct http_request *request);
+
+/* Packs the answer where its client asks for that and it is worth it. */
+void http_answer_pack(struct http_request *request);
+
+/* Empties a buffer that is kept, and keeps its memory unless it is much. */
+void http_buffer_empty(struct buffer *buffer);
 
 #endif

@@ -181,6 +181,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .finished = api_finished,
                                            .max_body = (size_t)o->max_body,
                                            .max_bodies = (size_t)share,
+                                           .pack_from = (size_t)o->compress_min,
                                            .max_connections = l->server->max_connections,
                                            .header_timeout = (int64_t)(o->header_timeout * 1e9),
                                            .body_timeout = (int64_t)(o->body_timeout * 1e9),

@@ -60,6 +60,8 @@ static const struct row {
      "what --model-control explicit loads at the start; * is all"},
     {"--max-body", "PREDICTD_MAX_BODY", "BYTES", INTEGER, AT(max_body), "67108864", 1, 1 << 30,
      "largest body of a request"},
+    {"--compress-min", "PREDICTD_COMPRESS_MIN", "BYTES", INTEGER, AT(compress_min), "1024", 0,
+     1 << 30, "smallest answer that is compressed for who accepts it; 0: none is"},
     {"--max-instances", "PREDICTD_MAX_INSTANCES", "N", INTEGER, AT(max_instances), "4096", 1,
      1 << 20, "most instances in a request"},
     {"--max-batch", "PREDICTD_MAX_BATCH", "N", INTEGER, AT(max_batch), "64", 1, 1 << 16,

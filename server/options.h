@@ -21,6 +21,7 @@ struct options {
     int64_t threads;            /* event loops */
     int64_t workers;            /* threads for what would keep event loops busy */
     int64_t max_body;           /* bytes */
+    int64_t compress_min;       /* bytes of the smallest answer that is compressed; 0: none */
     int64_t max_instances;      /* of one request */
     int64_t max_batch;          /* rows that run together */
     int64_t max_queue;          /* prediction requests in work at the same time */

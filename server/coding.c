@@ -1,0 +1,213 @@
+#include "server/coding.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <zlib.h>
+
+enum {
+    WINDOW = 15,      /* log2 of bytes, the format's most */
+    GZIP_FORMAT = 16, /* is added to it */
+    PIECE = 16 << 10, /* bytes that are unpacked at a time */
+    LEVEL = 1,        /* of 9: an answer is packed while others wait */
+    FULL = 1000,      /* a weight of 1 */
+};
+
+const char *const coding_names[CODINGS] = {"identity", "gzip", "deflate"};
+
+static const int formats[CODINGS] = {
+    [CODING_GZIP] = WINDOW + GZIP_FORMAT, [CODING_DEFLATE] = WINDOW};
+
+/* headers */
+
+static enum coding named(const char *name, size_t size)
+{
+    for (int i = 0; i < CODINGS; i++)
+        if (strlen(coding_names[i]) == size && strncasecmp(coding_names[i], name, size) == 0)
+            return (enum coding)i;
+    return size == 6 && strncasecmp(name, "x-gzip", size) == 0 ? CODING_GZIP : CODING_UNKNOWN;
+}
+
+static const char *skip_blanks(const char *p)
+{
+    return p + strspn(p, " \t");
+}
+
+enum coding coding_of(const char *content_encoding)
+{
+    if (!content_encoding)
+        return CODING_IDENTITY;
+    const char *name = skip_blanks(content_encoding);
+    size_t size = strcspn(name, " \t,;");
+    return *skip_blanks(name + size) ? CODING_UNKNOWN : named(name, size);
+}
+
+/* ;q= and 0 to 1 with at most three decimals, or nothing, up to a comma or the end; -1: it is
+ * something else. */
+static int read_weight(const char *p)
+{
+    static const int parts[] = {100, 10, 1};
+    p = skip_blanks(p);
+    if (*p == ',' || !*p)
+        return FULL;
+    if (*p++ != ';')
+        return -1;
+    p = skip_blanks(p);
+    if ((*p != 'q' && *p != 'Q') || p[1] != '=' || (p[2] != '0' && p[2] != '1'))
+        return -1;
+    int weight = p[2] == '1' ? FULL : 0;
+    p += 3;
+    if (*p == '.') {
+        p++;
+        for (int i = 0; i < 3 && *p >= '0' && *p <= '9'; i++)
+            weight += (*p++ - '0') * parts[i];
+    }
+    p = skip_blanks(p);
+    return weight > FULL || (*p && *p != ',') ? -1 : weight;
+}
+
+enum coding coding_accepted(const char *accept_encoding, bool *required)
+{
+    int weights[CODINGS] = {-1, -1, -1}, rest = -1; /* -1: is not named */
+
+    *required = false;
+    for (const char *p = accept_encoding; p && *p; p += *p == ',') {
+        p = skip_blanks(p);
+        size_t size = strcspn(p, " \t,;");
+        enum coding coding = named(p, size);
+        int weight = read_weight(p + size);
+        if (size == 1 && *p == '*' && weight >= 0)
+            rest = weight;
+        else if (coding != CODING_UNKNOWN && weight >= 0)
+            weights[coding] = weight;
+        p += strcspn(p, ",");
+    }
+    for (int i = CODING_GZIP; i < CODINGS; i++)
+        if (weights[i] < 0)
+            weights[i] = rest > 0 ? rest : 0;
+    enum coding best =
+        weights[CODING_DEFLATE] > weights[CODING_GZIP] ? CODING_DEFLATE : CODING_GZIP;
+    /* Who does not name identity takes it, but likes anything better that he names. */
+    if (weights[best] == 0 || weights[CODING_IDENTITY] > weights[best])
+        return CODING_IDENTITY;
+    *required = weights[CODING_IDENTITY] == 0 || (weights[CODING_IDENTITY] < 0 && rest == 0);
+    return best;
+}
+
+/* unpacking */
+
+struct unpacker {
+    z_stream stream;
+    bool complete;
+};
+
+struct unpacker *unpacker_new(enum coding coding)
+{
+    struct unpacker *u = calloc(1, sizeof *u);
+    if (u && inflateInit2(&u->stream, formats[coding]) != Z_OK) {
+        free(u);
+        return NULL;
+    }
+    return u;
+}
+
+void unpacker_free(struct unpacker *u)
+{
+    if (u)
+        inflateEnd(&u->stream);
+    free(u);
+}
+
+bool unpacker_is_complete(const struct unpacker *u)
+{
+    return u->complete;
+}
+
+enum unpacked unpacker_take(struct unpacker *u, const char *data, size_t size,
+                            struct buffer *out, size_t limit)
+{
+    z_stream *z = &u->stream;
+
+    if (size > UINT_MAX)
+        return UNPACKED_NO_MEMORY;
+    z->next_in = (Bytef *)(uintptr_t)data;
+    z->avail_in = (uInt)size;
+    /* An output that was filled may have left something behind. */
+    do {
+        if (u->complete)
+            return UNPACKED_BROKEN;
+        /* One byte more than there may be shows that there is more. */
+        size_t room = limit - out->size + 1;
+        room = room < PIECE ? room : PIECE;
+        z->next_out = (Bytef *)buffer_reserve(out, room);
+        z->avail_out = (uInt)room;
+        if (!z->next_out)
+            return UNPACKED_NO_MEMORY;
+        int result = inflate(z, Z_NO_FLUSH);
+        out->size += room - z->avail_out;
+        if (out->size > limit)
+            return UNPACKED_LARGE;
+        if (result == Z_MEM_ERROR)
+            return UNPACKED_NO_MEMORY;
+        if (result == Z_BUF_ERROR)
+            break; /* there was nothing left to do */
+        if (result != Z_OK && result != Z_STREAM_END)
+            return UNPACKED_BROKEN;
+        u->complete = result == Z_STREAM_END;
+    } while (z->avail_in > 0 || (z->avail_out == 0 && !u->complete));
+    return UNPACKED_ALL;
+}
+
+/* packing */
+
+struct packer {
+    z_stream streams[CODINGS];
+    bool open[CODINGS];
+};
+
+struct packer *packer_new(void)
+{
+    return calloc(1, sizeof(struct packer));
+}
+
+void packer_free(struct packer *p)
+{
+    for (int i = 0; p && i < CODINGS; i++)
+        if (p->open[i])
+            deflateEnd(&p->streams[i]);
+    free(p);
+}
+
+static z_stream *stream_for(struct packer *p, enum coding coding)
+{
+    z_stream *z = &p->streams[coding];
+    if (p->open[coding])
+        return deflateReset(z) == Z_OK ? z : NULL;
+    if (deflateInit2(z, LEVEL, Z_DEFLATED, formats[coding], 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        return NULL;
+    p->open[coding] = true;
+    return z;
+}
+
+bool packer_pack(struct packer *p, enum coding coding, struct buffer *bytes)
+{
+    z_stream *z = bytes->size <= UINT_MAX / 2 ? stream_for(p, coding) : NULL;
+    struct buffer packed = {0};
+    size_t room = z ? deflateBound(z, bytes->size) : 0;
+
+    if (!z || !buffer_reserve(&packed, room))
+        return false;
+    z->next_in = (Bytef *)bytes->data;
+    z->avail_in = (uInt)bytes->size;
+    z->next_out = (Bytef *)packed.data;
+    z->avail_out = (uInt)room;
+    if (deflate(z, Z_FINISH) != Z_STREAM_END) {
+        buffer_release(&packed);
+        return false;
+    }
+    packed.size = room - z->avail_out;
+    buffer_release(bytes);
+    *bytes = packed;
+    return true;
+}

@@ -1,0 +1,60 @@
+/*
+ * Content codings (RFC 9110, 8.4 and 12.5.3): bodies that come packed, answers that go so. The
+ * server's door to zlib.
+ */
+#ifndef SERVER_CODING_H
+#define SERVER_CODING_H
+
+#include "server/buffer.h"
+#include <stdint.h>
+
+enum coding {
+    CODING_IDENTITY, /* as it is */
+    CODING_GZIP,     /* RFC 1952 */
+    CODING_DEFLATE,  /* RFC 1950: deflate in zlib's wrapping */
+    CODINGS,
+    CODING_UNKNOWN = CODINGS,
+};
+
+extern const char *const coding_names[CODINGS];
+
+/* The coding that a Content-Encoding header (NULL: none) names. One only: a body that was
+ * packed twice is UNKNOWN. */
+enum coding coding_of(const char *content_encoding);
+
+/* The coding that an Accept-Encoding header (NULL: none) prefers. *required: without it the
+ * answer would not be acceptable. Where nothing that we have is acceptable: IDENTITY. */
+enum coding coding_accepted(const char *accept_encoding, bool *required);
+
+/* unpacking */
+
+enum unpacked {
+    UNPACKED_ALL,    /* the piece was taken */
+    UNPACKED_LARGE,  /* there is more than the limit */
+    UNPACKED_BROKEN, /* not what the coding says, or bytes behind its end */
+    UNPACKED_NO_MEMORY,
+};
+
+/* Bytes that an unpacker holds, at most. */
+enum { UNPACKER_MEMORY = 48 << 10 };
+
+struct unpacker *unpacker_new(enum coding coding); /* NULL: no memory */
+void unpacker_free(struct unpacker *unpacker);     /* NULL is allowed */
+
+/* Adds what a piece of any size unpacks to to `out`, until that holds `limit` bytes. */
+enum unpacked unpacker_take(struct unpacker *unpacker, const char *data, size_t size,
+                            struct buffer *out, size_t limit);
+
+/* Whether the end of the packed data has come. */
+bool unpacker_is_complete(const struct unpacker *unpacker);
+
+/* packing */
+
+/* Takes its memory, some 260 KB for each coding, when it is first used. */
+struct packer *packer_new(void);
+void packer_free(struct packer *packer); /* NULL is allowed */
+
+/* Replaces the buffer's bytes by the packed ones. False: there is no memory, they stay. */
+bool packer_pack(struct packer *packer, enum coding coding, struct buffer *bytes);
+
+#endif
