@@ -120,6 +120,9 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# What is embedded, which the compiler does not tell of.
+$(BUILD)/obj/server/api/openapi.o: server/api/openapi.json
+
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 .DELETE_ON_ERROR:

@@ -83,5 +83,6 @@ int api_models(struct http_request *request);
 int api_model(struct http_request *request);
 int api_metrics(struct http_request *request);
 int api_reload(struct http_request *request);
+int api_openapi(struct http_request *request);
 
 #endif

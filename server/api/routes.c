@@ -53,6 +53,7 @@ const struct route api_routes[] = {
 
     {"/models/{m}/versions/{v}/predict", HTTP_POST, api_predict, .predicts = true, .index = 28},
     {"/models/{m}/labels/{l}/predict", HTTP_POST, api_predict, .predicts = true, .index = 29},
+    {"/openapi.json", HTTP_GET, api_openapi, .index = 30},
 };
 
 const int api_n_routes = sizeof api_routes / sizeof api_routes[0];
