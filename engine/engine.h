@@ -42,11 +42,26 @@ int nn_fail_in(struct nn_error *error, const char *format, ...)
 
 /* tensors */
 
-enum nn_datatype { NN_FP32, NN_INT64, NN_INT32, NN_UINT8, NN_BOOL };
+enum nn_datatype {
+    NN_FP32, NN_FP64,
+    NN_FP16, NN_BF16,           /* as uint16_t: IEEE 754 binary16, the upper half of an FP32 */
+    NN_INT8, NN_INT16, NN_INT32, NN_INT64,
+    NN_UINT8, NN_UINT16, NN_UINT32, NN_UINT64,
+    NN_BOOL,                    /* a byte, 0 or 1 */
+};
+enum { NN_DATATYPES = NN_BOOL + 1 };
 
 const char *nn_datatype_name(enum nn_datatype datatype);        /* "FP32", "INT64" ... */
 int nn_datatype_find(const char *name);                         /* -1: no such name */
 size_t nn_datatype_size(enum nn_datatype datatype);             /* bytes of an element */
+bool nn_datatype_is_real(enum nn_datatype datatype);            /* FP32, FP64, FP16, BF16 */
+
+/* Between floating-point numbers and the bits of the small types. To bits is to the nearest,
+ * of two equally near ones to the even one; beyond the largest to infinity; NaN stays NaN. */
+float nn_fp16_read(uint16_t bits);
+float nn_bf16_read(uint16_t bits);
+uint16_t nn_fp16_round(double x);
+uint16_t nn_bf16_round(double x);
 
 enum { NN_MAX_RANK = 8 };
 
@@ -61,6 +76,9 @@ struct nn_tensor {
     struct nn_shape shape;
     void *data;
 };
+
+/* An element as a number; INT64 and UINT64 beyond 2^53 are rounded. */
+double nn_tensor_element(const struct nn_tensor *tensor, int64_t i);
 
 /* models */
 

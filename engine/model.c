@@ -64,7 +64,7 @@ static int64_t count_parameters(const struct graph *g)
     int64_t n = 0;
     for (int i = 0; i < g->n_values; i++) {
         const struct graph_value *v = &g->values[i];
-        if (!v->is_input && v->producer < 0 && v->type.datatype == NN_FP32)
+        if (!v->is_input && v->producer < 0 && nn_datatype_is_real(v->type.datatype))
             n += shape_elements(&v->type.shape);
     }
     return n;
@@ -109,6 +109,16 @@ static struct nn_tensor slice(const struct nn_tensor *tensor, int64_t begin, int
     return part;
 }
 
+/* How far an element may be from the sample: where the type is coarser than that, by a unit of
+ * its last place, since the same number may be rounded up here and down there. */
+static double tolerance_of(enum nn_datatype datatype, double wanted)
+{
+    double relative = datatype == NN_FP16   ? 0x1p-10
+                      : datatype == NN_BF16 ? 0x1p-7
+                                            : MODEL_GOLDEN_TOLERANCE;
+    return relative * fmax(1, fabs(wanted));
+}
+
 /* `first` is the row of all samples with which `expected` begins. */
 static int compare(const char *name, const struct nn_tensor *expected,
                    const struct nn_tensor *got, int64_t first, struct nn_error *error)
@@ -116,10 +126,9 @@ static int compare(const char *name, const struct nn_tensor *expected,
     int64_t n = shape_elements(&got->shape);
     int64_t row = got->shape.rank > 0 ? n / got->shape.dims[0] : n;
     for (int64_t i = 0; i < n; i++) {
-        double wanted = tensor_element(expected, i), is = tensor_element(got, i);
-        double tolerance = MODEL_GOLDEN_TOLERANCE * fmax(1, fabs(wanted));
+        double wanted = nn_tensor_element(expected, i), is = nn_tensor_element(got, i);
         /* NaN is a difference, and so is what should be infinite. */
-        if (!(fabs(is - wanted) <= tolerance) || !isfinite(wanted))
+        if (!(fabs(is - wanted) <= tolerance_of(got->datatype, wanted)) || !isfinite(wanted))
             return nn_fail(error, "golden sample %" PRId64 " does not reproduce: output \"%s\" "
                            "element %" PRId64 " should be %.9g, is %.9g", first + i / row, name,
                            i % row, wanted, is);

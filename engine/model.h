@@ -15,7 +15,8 @@ struct nn_model {
     int64_t n_parameters, n_golden;
 };
 
-/* Golden samples reproduce when every element is within this of max(1, |expected|). */
+/* Golden samples reproduce when every element is within this of max(1, |expected|); of the
+ * small floating-point types within a unit of their last place. */
 #define MODEL_GOLDEN_TOLERANCE 1e-4
 
 /* Takes the bundle over (also on failure, when it is released), optimises its graph and

@@ -173,6 +173,9 @@ void op_infer_same(struct op_inference *inference);
 int op_need(const struct op_inference *inference, int i, const char *name,
             enum nn_datatype datatype, struct nn_error *error);
 
+/* That `name` has a datatype that is calculated with besides FP32: FP64 or an integer. */
+int op_need_arithmetic(enum nn_datatype datatype, const char *name, struct nn_error *error);
+
 /* Axis in [-rank, rank) to [0, rank). -1 with an error otherwise. */
 int op_axis(int64_t axis, int rank, int *out, struct nn_error *error);
 

@@ -254,6 +254,13 @@ int op_need(const struct op_inference *inference, int i, const char *name,
     return 0;
 }
 
+int op_need_arithmetic(enum nn_datatype datatype, const char *name, struct nn_error *error)
+{
+    if (datatype != NN_FP16 && datatype != NN_BF16 && datatype != NN_BOOL)
+        return 0;
+    return nn_fail(error, "%s cannot be %s: Cast first", name, nn_datatype_name(datatype));
+}
+
 int op_axis(int64_t axis, int rank, int *out, struct nn_error *error)
 {
     if (axis < -rank || axis >= rank)

@@ -1,43 +1,9 @@
 #include "engine/tensor.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* datatypes */
-
-static const struct {
-    const char *name;
-    size_t size;
-} datatypes[] = {
-    [NN_FP32] = {"FP32", sizeof(nn_real)},
-    [NN_INT64] = {"INT64", sizeof(int64_t)},
-    [NN_INT32] = {"INT32", sizeof(int32_t)},
-    [NN_UINT8] = {"UINT8", sizeof(uint8_t)},
-    [NN_BOOL] = {"BOOL", sizeof(uint8_t)},
-};
-
-enum { N_DATATYPES = sizeof datatypes / sizeof datatypes[0] };
-
-const char *nn_datatype_name(enum nn_datatype datatype)
-{
-    return datatypes[datatype].name;
-}
-
-int nn_datatype_find(const char *name)
-{
-    for (int i = 0; i < N_DATATYPES; i++)
-        if (strcmp(datatypes[i].name, name) == 0)
-            return i;
-    return -1;
-}
-
-size_t nn_datatype_size(enum nn_datatype datatype)
-{
-    return datatypes[datatype].size;
-}
 
 /* shapes */
 
@@ -123,22 +89,6 @@ int64_t tensor_bytes(enum nn_datatype datatype, const struct nn_shape *shape)
     if (n < 0 || __builtin_mul_overflow(n, (int64_t)nn_datatype_size(datatype), &bytes))
         return -1;
     return bytes;
-}
-
-double tensor_element(const struct nn_tensor *tensor, int64_t i)
-{
-    switch (tensor->datatype) {
-    case NN_FP32:
-        return (double)((const nn_real *)tensor->data)[i];
-    case NN_INT64:
-        return (double)((const int64_t *)tensor->data)[i];
-    case NN_INT32:
-        return ((const int32_t *)tensor->data)[i];
-    case NN_UINT8:
-    case NN_BOOL:
-        return ((const uint8_t *)tensor->data)[i];
-    }
-    return NAN;
 }
 
 void *tensor_allocate(size_t bytes)

@@ -41,9 +41,6 @@ const char *shape_print(const struct nn_shape *shape, struct shape_text *text);
 /* elements * size of the datatype, or -1 when that leaves int64. */
 int64_t tensor_bytes(enum nn_datatype datatype, const struct nn_shape *shape);
 
-/* An element as a number; INT64 beyond 2^53 loses digits. */
-double tensor_element(const struct nn_tensor *tensor, int64_t i);
-
 /* Zeroed memory at TENSOR_ALIGNMENT, to be given back with free(); NULL when there is none. */
 void *tensor_allocate(size_t bytes);
 

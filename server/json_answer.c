@@ -52,26 +52,56 @@ static struct block row_of(const struct nn_tensor *tensor, int64_t i)
     return b;
 }
 
+/* The small floating-point types are written as the FP32 that they are. */
+static size_t write_float(char *out, float value)
+{
+    return isfinite(value) ? number_write_float(out, value) : 0;
+}
+
+static size_t write_double(char *out, double value)
+{
+    return isfinite(value) ? number_write_double(out, value) : 0;
+}
+
+static size_t write_boolean(char *out, bool value)
+{
+    const char *text = value ? "true" : "false";
+    size_t n = strlen(text);
+    memcpy(out, text, n);
+    return n;
+}
+
 /* The text of element i at `out`, room for NUMBER_MAX_TEXT. 0: it is not finite. */
 static size_t write_element(char *out, const struct block *b, int64_t i)
 {
+    const void *data = b->data;
     switch (b->datatype) {
-    case NN_FP32: {
-        float value = ((const float *)b->data)[i];
-        return isfinite(value) ? number_write_float(out, value) : 0;
-    }
-    case NN_INT64:
-        return number_write_integer(out, ((const int64_t *)b->data)[i]);
+    case NN_FP32:
+        return write_float(out, ((const float *)data)[i]);
+    case NN_FP64:
+        return write_double(out, ((const double *)data)[i]);
+    case NN_FP16:
+        return write_float(out, nn_fp16_read(((const uint16_t *)data)[i]));
+    case NN_BF16:
+        return write_float(out, nn_bf16_read(((const uint16_t *)data)[i]));
+    case NN_INT8:
+        return number_write_integer(out, ((const int8_t *)data)[i]);
+    case NN_INT16:
+        return number_write_integer(out, ((const int16_t *)data)[i]);
     case NN_INT32:
-        return number_write_integer(out, ((const int32_t *)b->data)[i]);
+        return number_write_integer(out, ((const int32_t *)data)[i]);
+    case NN_INT64:
+        return number_write_integer(out, ((const int64_t *)data)[i]);
     case NN_UINT8:
-        return number_write_integer(out, ((const uint8_t *)b->data)[i]);
-    case NN_BOOL: {
-        const char *text = b->data[i] ? "true" : "false";
-        size_t n = strlen(text);
-        memcpy(out, text, n);
-        return n;
-    }
+        return number_write_integer(out, ((const uint8_t *)data)[i]);
+    case NN_UINT16:
+        return number_write_integer(out, ((const uint16_t *)data)[i]);
+    case NN_UINT32:
+        return number_write_integer(out, ((const uint32_t *)data)[i]);
+    case NN_UINT64:
+        return number_write_unsigned(out, ((const uint64_t *)data)[i]);
+    case NN_BOOL:
+        return write_boolean(out, ((const uint8_t *)data)[i]);
     }
     return 0;
 }
@@ -240,14 +270,13 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
 }
 
 /* The class that a row says: of equal elements the first. */
-static int64_t best_class(const struct block *row)
+static int64_t best_class(const struct nn_tensor *output, int64_t first, int64_t elements)
 {
-    const float *x = (const float *)row->data;
-    if (row->elements == 1)
-        return x[0] > 0.5f;
+    if (elements == 1)
+        return nn_tensor_element(output, first) > 0.5;
     int64_t best = 0;
-    for (int64_t i = 1; i < row->elements; i++)
-        if (x[i] > x[best])
+    for (int64_t i = 1; i < elements; i++)
+        if (nn_tensor_element(output, first + i) > nn_tensor_element(output, first + best))
             best = i;
     return best;
 }
@@ -256,7 +285,8 @@ bool json_write_labels(struct buffer *out, const struct nn_model *model,
                        const struct nn_tensor *output, int64_t first, int64_t n)
 {
     int n_labels = nn_model_n_labels(model);
-    if (n_labels == 0 || output->datatype != NN_FP32 || !has_rows(model, 0, output, n))
+    if (n_labels == 0 || !nn_datatype_is_real(output->datatype) ||
+        !has_rows(model, 0, output, n))
         return false;
     int64_t elements = row_of(output, 0).elements;
     if (elements != n_labels && !(elements == 1 && n_labels == 2))
@@ -264,10 +294,10 @@ bool json_write_labels(struct buffer *out, const struct nn_model *model,
 
     buffer_add(out, "[", 1);
     for (int64_t i = 0; i < n; i++) {
-        struct block row = row_of(output, first + i);
+        int64_t class = best_class(output, (first + i) * elements, elements);
         if (i > 0)
             buffer_add(out, ",", 1);
-        buffer_add_json_string(out, nn_model_label(model, (int)best_class(&row)));
+        buffer_add_json_string(out, nn_model_label(model, (int)class));
     }
     buffer_add(out, "]", 1);
     return true;

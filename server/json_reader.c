@@ -1,9 +1,12 @@
 #include "server/json_reader.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "server/number.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "read_integer() copies low bytes");
 
 void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const char *body,
                       size_t size, int64_t max_rows, struct nn_error *error)
@@ -115,11 +118,13 @@ static void *next_row(struct json_reader *r, struct json_column *c)
 /* elements */
 
 static const struct integer_range {
-    int64_t min, max;
-} integer_ranges[] = {
-    [NN_INT64] = {INT64_MIN, INT64_MAX},
-    [NN_INT32] = {INT32_MIN, INT32_MAX},
-    [NN_UINT8] = {0, UINT8_MAX},
+    int64_t min;
+    uint64_t max;
+} integer_ranges[NN_DATATYPES] = {
+    [NN_INT8] = {INT8_MIN, INT8_MAX},    [NN_INT16] = {INT16_MIN, INT16_MAX},
+    [NN_INT32] = {INT32_MIN, INT32_MAX}, [NN_INT64] = {INT64_MIN, INT64_MAX},
+    [NN_UINT8] = {0, UINT8_MAX},         [NN_UINT16] = {0, UINT16_MAX},
+    [NN_UINT32] = {0, UINT32_MAX},       [NN_UINT64] = {0, UINT64_MAX},
     [NN_BOOL] = {0, 1},
 };
 
@@ -142,28 +147,34 @@ static int fail_number(struct json_reader *r, enum number_verdict verdict)
                             rest, nn_datatype_name(datatype));
 }
 
+static enum number_verdict read_number(struct json_reader *r, const struct integer_range *range,
+                                       uint64_t *bits)
+{
+    if (range->min == 0)
+        return number_read_unsigned(&r->scan.p, r->scan.end, range->max, bits);
+    int64_t value;
+    enum number_verdict verdict = number_read_integer(&r->scan.p, r->scan.end, range->min,
+                                                      (int64_t)range->max, &value);
+    if (verdict == NUMBER_OK)
+        *bits = (uint64_t)value;
+    return verdict;
+}
+
 static int read_integer(struct json_reader *r, void *out)
 {
     enum nn_datatype datatype = r->column->port->datatype;
     char c = json_scan_peek(&r->scan);
-    int64_t value;
+    uint64_t bits;
     if (datatype == NN_BOOL && (c == 't' || c == 'f')) {
         if (json_scan_literal(&r->scan, c == 't' ? "true" : "false", r->error) != 0)
             return json_reader_fail_syntax(r, NULL);
-        value = c == 't';
+        bits = c == 't';
     } else {
-        const struct integer_range *range = &integer_ranges[datatype];
-        enum number_verdict verdict =
-            number_read_integer(&r->scan.p, r->scan.end, range->min, range->max, &value);
+        enum number_verdict verdict = read_number(r, &integer_ranges[datatype], &bits);
         if (verdict != NUMBER_OK)
             return fail_number(r, verdict);
     }
-    if (datatype == NN_INT64)
-        memcpy(out, &value, sizeof value);
-    else if (datatype == NN_INT32)
-        memcpy(out, &(int32_t){(int32_t)value}, sizeof(int32_t));
-    else
-        *(uint8_t *)out = (uint8_t)value;
+    memcpy(out, &bits, nn_datatype_size(datatype));
     return 0;
 }
 
@@ -174,9 +185,35 @@ static int read_float(struct json_reader *r, void *out)
     return verdict == NUMBER_OK ? 0 : fail_number(r, verdict);
 }
 
+/* The small types are read as double, and rounded again: that makes a difference only for what
+ * is within 2^-53 of the middle between two of their numbers. */
+static int read_real(struct json_reader *r, void *out)
+{
+    enum nn_datatype datatype = r->column->port->datatype;
+    double value;
+    json_scan_space(&r->scan);
+    const char *begin = r->scan.p;
+    enum number_verdict verdict = number_read_double(&r->scan.p, r->scan.end, &value);
+    if (verdict == NUMBER_OK && datatype != NN_FP64) {
+        bool half = datatype == NN_FP16;
+        uint16_t bits = half ? nn_fp16_round(value) : nn_bf16_round(value);
+        if (isinf(half ? nn_fp16_read(bits) : nn_bf16_read(bits))) {
+            r->scan.p = begin;
+            verdict = NUMBER_RANGE;
+        }
+        memcpy(out, &bits, sizeof bits);
+    } else if (verdict == NUMBER_OK) {
+        memcpy(out, &value, sizeof value);
+    }
+    return verdict == NUMBER_OK ? 0 : fail_number(r, verdict);
+}
+
 static int read_element(struct json_reader *r, void *out)
 {
-    return r->column->port->datatype == NN_FP32 ? read_float(r, out) : read_integer(r, out);
+    enum nn_datatype datatype = r->column->port->datatype;
+    return datatype == NN_FP32              ? read_float(r, out)
+           : nn_datatype_is_real(datatype) ? read_real(r, out)
+                                            : read_integer(r, out);
 }
 
 /* Says that the list being read, behind its '[', should have had n elements, when it goes on or
@@ -203,20 +240,20 @@ enum { RUN_AGAIN = 16 };
 static int read_list(struct json_reader *r, int64_t n, char *out)
 {
     size_t size = nn_datatype_size(r->column->port->datatype);
-    bool real = r->column->port->datatype == NN_FP32;
+    bool is_float = r->column->port->datatype == NN_FP32;       /* the way that has to be fast */
     int64_t *i = &r->index[r->depth++];
     for (*i = 0; *i < n; ++*i, out += size) {
         if (*i > 0 && !json_scan_take(&r->scan, ','))
             return fail_length(r, n, "numbers", *i);
         if (*i == 0 && json_scan_peek(&r->scan) == ']')
             return fail_length(r, n, "numbers", 0);
-        if (real && *i % RUN_AGAIN == 0) {
+        if (is_float && *i % RUN_AGAIN == 0) {
             int64_t run = number_read_run(&r->scan.p, r->scan.end, (float *)(void *)out,
                                           n - *i - 1);
             *i += run;
             out += (size_t)run * size;
         }
-        if ((real ? read_float(r, out) : read_integer(r, out)) != 0)
+        if ((is_float ? read_float(r, out) : read_element(r, out)) != 0)
             return -1;
     }
     if (!json_scan_take(&r->scan, ']'))

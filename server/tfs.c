@@ -222,7 +222,7 @@ const struct codec tfs_predict_codec = {.read = read_predict, .write = write_pre
 static bool has_scores(const struct served *served, bool single)
 {
     const struct nn_port *port = nn_model_output(served->model, 0);
-    return port->datatype == NN_FP32 && !nn_model_unbatched(served->model) &&
+    return nn_datatype_is_real(port->datatype) && !nn_model_unbatched(served->model) &&
            (!single || tensor_row_elements(port) == 1);
 }
 

@@ -39,22 +39,6 @@ static size_t element_size(const struct part *p)
 
 /* classification */
 
-static double element(const struct nn_tensor *tensor, int64_t i)
-{
-    switch (tensor->datatype) {
-    case NN_FP32:
-        return ((const float *)tensor->data)[i];
-    case NN_INT64:
-        return (double)((const int64_t *)tensor->data)[i];
-    case NN_INT32:
-        return ((const int32_t *)tensor->data)[i];
-    case NN_UINT8:
-    case NN_BOOL:
-        return ((const uint8_t *)tensor->data)[i];
-    }
-    return 0;
-}
-
 struct class
 {
     double value;
@@ -116,7 +100,7 @@ static int write_classes(struct buffer *out, const struct part *p, const struct 
         return -1;
     for (int64_t row = 0; row < rows; row++) {
         for (int64_t i = 0; i < n; i++)
-            classes[i] = (struct class){element(p->tensor, p->first + row * n + i), i};
+            classes[i] = (struct class){nn_tensor_element(p->tensor, p->first + row * n + i), i};
         qsort(classes, (size_t)n, sizeof *classes, by_value);
         for (int64_t i = 0; i < k; i++) {
             text.size = 0;

@@ -236,11 +236,22 @@ static int check_input(struct v2_reader *v, const struct v2_input *in, int64_t *
     return make_room(v, *n);
 }
 
+/* JSON of the protocol has no numbers of the small floating-point types. */
+static bool needs_binary(const struct nn_port *port)
+{
+    return port->datatype == NN_FP16 || port->datatype == NN_BF16;
+}
+
 static int read_data(struct v2_reader *v, struct v2_input *in)
 {
     int64_t n;
     if (check_input(v, in, &n) != 0)
         return -1;
+    if (needs_binary(in->column->port))
+        return fail(v,
+                    "receiving %s data via JSON is not supported. Please use the binary data "
+                    "format for input %s",
+                    nn_datatype_name(in->column->port->datatype), in->column->port->name);
     int result = json_reader_tensor(&v->json, in->column, n);
     if (result != 0 && v->json.complaint == JSON_TOO_FEW)
         nn_fail_in(v->json.error,
@@ -445,6 +456,11 @@ static int finish_outputs(struct v2_reader *v)
         int64_t elements = tensor_row_elements(port), rows = v->json.rows->n;
         int64_t classes = o->classes < elements ? o->classes : elements;
         o->binary = v->form[i] < 0 ? v->all_binary : v->form[i];
+        if (needs_binary(port) && !o->binary && !o->classes)
+            return fail(v,
+                        "sending %s data via JSON is not supported. Please use the binary data "
+                        "format for output %s",
+                        nn_datatype_name(port->datatype), port->name);
         if (classes > 0 && rows > MAX_CLASSES / classes)
             return fail(v, "output '%s': a classification of more than %d elements", port->name,
                         MAX_CLASSES);

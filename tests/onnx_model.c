@@ -30,11 +30,12 @@ static const struct {
     int datatype;               /* -1: not ours */
     size_t size;                /* in raw_data */
 } onnx_types[] = {
-    {"UNDEFINED", -1, 0}, {"FLOAT", NN_FP32, 4},  {"UINT8", NN_UINT8, 1},  {"INT8", -1, 1},
-    {"UINT16", -1, 2},    {"INT16", -1, 2},       {"INT32", NN_INT32, 4},  {"INT64", NN_INT64, 8},
-    {"STRING", -1, 0},    {"BOOL", NN_BOOL, 1},   {"FLOAT16", -1, 2},      {"DOUBLE", -1, 8},
-    {"UINT32", -1, 4},    {"UINT64", -1, 8},      {"COMPLEX64", -1, 8},    {"COMPLEX128", -1, 16},
-    {"BFLOAT16", -1, 2},
+    {"UNDEFINED", -1, 0},      {"FLOAT", NN_FP32, 4},    {"UINT8", NN_UINT8, 1},
+    {"INT8", NN_INT8, 1},      {"UINT16", NN_UINT16, 2}, {"INT16", NN_INT16, 2},
+    {"INT32", NN_INT32, 4},    {"INT64", NN_INT64, 8},   {"STRING", -1, 0},
+    {"BOOL", NN_BOOL, 1},      {"FLOAT16", NN_FP16, 2},  {"DOUBLE", NN_FP64, 8},
+    {"UINT32", NN_UINT32, 4},  {"UINT64", NN_UINT64, 8}, {"COMPLEX64", -1, 8},
+    {"COMPLEX128", -1, 16},    {"BFLOAT16", NN_BF16, 2},
 };
 
 enum { N_ONNX_TYPES = sizeof onnx_types / sizeof *onnx_types };
@@ -43,21 +44,13 @@ enum { N_ONNX_TYPES = sizeof onnx_types / sizeof *onnx_types };
 static void store(struct nn_tensor *tensor, int64_t i, uint64_t bits)
 {
     uint32_t low = (uint32_t)bits;
+    size_t size = nn_datatype_size(tensor->datatype);
     float real;
-    switch (tensor->datatype) {
-    case NN_FP32:
+    if (tensor->datatype == NN_FP32) {
         memcpy(&real, &low, sizeof real);
         ((nn_real *)tensor->data)[i] = real;
-        break;
-    case NN_INT64:
-        ((int64_t *)tensor->data)[i] = (int64_t)bits;
-        break;
-    case NN_INT32:
-        ((int32_t *)tensor->data)[i] = (int32_t)low;
-        break;
-    default:
-        ((uint8_t *)tensor->data)[i] = (uint8_t)bits;
-        break;
+    } else {                    /* of a little-endian machine, as the bundle's format is */
+        memcpy((char *)tensor->data + (size_t)i * size, &bits, size);
     }
 }
 
@@ -65,7 +58,7 @@ static enum onnx_result read_tensor(struct graph *g, struct wire w, struct nn_te
                                     const char **name, struct nn_error *error)
 {
     enum { DIMS = 1, DATA_TYPE = 2, FLOAT_DATA = 4, INT32_DATA = 5, INT64_DATA = 7, NAME = 8,
-           RAW_DATA = 9 };
+           RAW_DATA = 9, DOUBLE_DATA = 10, UINT64_DATA = 11 };
     struct wire whole = w;
     struct wire_field field;
     uint64_t type = 0, value;
@@ -111,7 +104,11 @@ static enum onnx_result read_tensor(struct graph *g, struct wire w, struct nn_te
         } else if (field.number == FLOAT_DATA) {
             while (i < n && wire_value(&field, WIRE_FIXED32, &value))
                 store(tensor, i++, value);
-        } else if (field.number == INT32_DATA || field.number == INT64_DATA) {
+        } else if (field.number == DOUBLE_DATA) {
+            while (i < n && wire_value(&field, WIRE_FIXED64, &value))
+                store(tensor, i++, value);
+        } else if (field.number == INT32_DATA || field.number == INT64_DATA ||
+                   field.number == UINT64_DATA) {
             while (i < n && wire_value(&field, WIRE_VARINT, &value))
                 store(tensor, i++, value);
         }
@@ -335,18 +332,23 @@ static enum onnx_result add_node(struct graph *g, struct wire w, struct nn_error
 
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
 
-/* ValueInfoProto: the name, and whether it is a tensor. */
-static const char *value_name(struct graph *g, struct wire value_info, bool *is_tensor)
+/* ValueInfoProto: the name, whether it is a tensor, and of what. */
+static const char *value_name(struct graph *g, struct wire value_info, bool *is_tensor,
+                              uint64_t *element)
 {
-    enum { NAME = 1, TYPE = 2, TENSOR_TYPE = 1 };
-    struct wire_field field, type;
+    enum { NAME = 1, TYPE = 2, TENSOR_TYPE = 1, ELEMENT_TYPE = 1 };
+    struct wire_field field, type, part;
     const char *name = "";
     *is_tensor = false;
+    *element = 0;
     while (wire_next(&value_info, &field)) {
         if (field.number == NAME && field.type == WIRE_BYTES)
             name = text_of(g, &field);
-        while (field.number == TYPE && wire_next(&field.bytes, &type))
+        while (field.number == TYPE && wire_next(&field.bytes, &type)) {
             *is_tensor |= type.number == TENSOR_TYPE;
+            while (type.number == TENSOR_TYPE && wire_next(&type.bytes, &part))
+                *element = part.number == ELEMENT_TYPE ? part.value : *element;
+        }
     }
     return name;
 }
@@ -362,12 +364,16 @@ static enum onnx_result add_inputs(struct graph *g, struct wire w,
         if (field.number != GRAPH_INPUT || field.type != WIRE_BYTES)
             continue;
         bool is_tensor;
-        const char *name = value_name(g, field.bytes, &is_tensor);
+        uint64_t element;
+        const char *name = value_name(g, field.bytes, &is_tensor, &element);
         if (graph_find(g, name) >= 0)
             continue;
         if (n == n_inputs)
             return failed(error, "the case has fewer inputs than its model");
-        const struct nn_tensor *x = &inputs[n];
+        struct nn_tensor input = inputs[n];
+        const struct nn_tensor *x = &input;
+        if (element < N_ONNX_TYPES && onnx_types[element].datatype == NN_BF16)
+            input.datatype = NN_BF16;   /* numpy, which wrote the files, has none: UINT16 */
         bool variable = n++ < n_variable && shape_elements(&x->shape) > 0;
         int value = variable ? graph_add_input(g, name, x->datatype, &x->shape, error)
                              : graph_add_constant(g, name, x, error);
@@ -413,10 +419,11 @@ enum onnx_result onnx_check_model(struct graph *g, const uint8_t *bytes, size_t 
         return failed(error, "the model is damaged");
     while (result == ONNX_PASSED && wire_next(&w, &field)) {
         bool is_tensor = true;
+        uint64_t element;
         if (field.number == GRAPH_NODE)
             result = check_node(g, field.bytes, opset, error);
         else if (field.number == GRAPH_INPUT || field.number == GRAPH_OUTPUT)
-            value_name(g, field.bytes, &is_tensor);
+            value_name(g, field.bytes, &is_tensor, &element);
         if (!is_tensor) {
             nn_fail(error, "a value that is no tensor");
             result = ONNX_NO_TYPE;
@@ -446,8 +453,10 @@ enum onnx_result onnx_read_model(struct graph *g, const uint8_t *bytes, size_t n
             result = add_node(g, field.bytes, error);
     while (result == ONNX_PASSED && wire_next(&w, &field)) {
         bool is_tensor;
+        uint64_t element;
         if (field.number == GRAPH_OUTPUT &&
-            graph_add_output(g, graph_find(g, value_name(g, field.bytes, &is_tensor)), error) < 0)
+            graph_add_output(g, graph_find(g, value_name(g, field.bytes, &is_tensor, &element)),
+                             error) < 0)
             result = ONNX_FAILED;
     }
     return result == ONNX_PASSED && w.bad ? failed(error, "the graph is damaged") : result;

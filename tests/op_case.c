@@ -1,5 +1,7 @@
 #include "tests/op_case.h"
 
+#include "engine/datatype.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,19 +32,25 @@ int64_t tensor_length(const struct nn_tensor *tensor)
 
 static void set_element(struct nn_tensor *t, int64_t i, double value)
 {
-    switch (t->datatype) {
-    case NN_FP32:
-        ((nn_real *)t->data)[i] = (nn_real)value;
-        break;
-    case NN_INT64:
-        ((int64_t *)t->data)[i] = (int64_t)value;
-        break;
-    case NN_INT32:
-        ((int32_t *)t->data)[i] = (int32_t)value;
-        break;
-    default:
-        ((uint8_t *)t->data)[i] = (uint8_t)value;
+    datatype_convert(1, NN_FP64, &value, t->datatype,
+                     (char *)t->data + (size_t)i * nn_datatype_size(t->datatype));
+}
+
+/* Integers are read as such: a double has not all of 64 bits. */
+static char *set_element_text(struct nn_tensor *t, int64_t i, const char *text)
+{
+    char *end;
+    double real = strtod(text, &end);
+    if (nn_datatype_is_real(t->datatype)) {
+        set_element(t, i, real);
+    } else {
+        uint64_t bits = strchr(text, '-') < end && strchr(text, '-')
+                            ? (uint64_t)strtoll(text, NULL, 10)
+                            : strtoull(text, NULL, 10);
+        datatype_convert(1, NN_UINT64, &bits, t->datatype,
+                         (char *)t->data + (size_t)i * nn_datatype_size(t->datatype));
     }
+    return end;
 }
 
 /* Evenly spaced numbers in a shuffled order: kinks and ties are far away from all. */
@@ -101,8 +109,7 @@ static int64_t read_input(const struct op_case *row, int input, int64_t batch,
     if (strncmp(text, " =", 2) == 0) {
         text += 2;
         for (int64_t i = 0; i < n; i++) {
-            char *end;
-            set_element(t, i, strtod(text, &end));
+            char *end = set_element_text(t, i, text);
             if (end == text)
                 malformed(row, row->inputs[input]);
             text = end;

@@ -140,8 +140,10 @@ static void every_wrong_graph_is_refused_with_its_reason(void **state)
         {"\"name\":\"x\"", "\"name\":\"\"", "inputs[0]: \"name\" is empty"},
         {"\"name\":\"x\"", "\"names\":\"x\"", "inputs[0]: unknown key \"names\"; known are "
                                               "\"name\", \"datatype\" and \"shape\""},
-        {"FP32", "FP16", "inputs[0]: unknown datatype \"FP16\"; known are FP32, INT64, INT32, "
-                         "UINT8 and BOOL"},
+        {"FP32", "FP8", "inputs[0]: unknown datatype \"FP8\"; known are FP64, FP32, FP16, BF16, "
+                        "INT64 to INT8, UINT64 to UINT8 and BOOL"},
+        {"FP32", "BYTES", "inputs[0]: datatype BYTES: a model takes numbers; no operation here "
+                          "knows strings"},
         {"[-1,2]", "2", "inputs[0]: \"shape\": expected an array, got an integer"},
         {"[-1,2]", "[-1,2.0]", "inputs[0]: \"shape\"[1]: expected an integer, got a number with a "
                                "fraction or an exponent"},

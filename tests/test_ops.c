@@ -107,9 +107,16 @@ static const struct {
     {"Concat", {"[-1, 3]", "UINT8 [-1, 3]"}, "axis 1",
      "input 1 must be FP32 as input 0, not UINT8"},
     {"Concat", {"[-1, 3]"}, "axis 2", "axis 2 is outside a tensor of rank 2"},
-    {"Cast", {"[-1, 3]"}, "to 11",
-     "cannot cast to datatype 11: it must be 1 (FP32), 2 (UINT8), 6 (INT32), 7 (INT64) "
-     "or 9 (BOOL)"},
+    {"Cast", {"[-1, 3]"}, "to 8",
+     "cannot cast to datatype 8 of ONNX: known are 1 (FP32), 2 (UINT8), 3 (INT8), 4 (UINT16), "
+     "5 (INT16), 6 (INT32), 7 (INT64), 9 (BOOL), 10 (FP16), 11 (FP64), 12 (UINT32), "
+     "13 (UINT64) and 16 (BF16)"},
+    {"Add", {"FP16 [-1, 3]", "FP16 [3]"}, NULL, "the inputs cannot be FP16: Cast first"},
+    {"Neg", {"BF16 [-1, 3]"}, NULL, "X cannot be BF16: Cast first"},
+    {"Neg", {"UINT32 [-1, 3]"}, NULL, "X has a sign, it cannot be UINT32"},
+    {"Clip", {"FP16 [-1, 3]"}, NULL, "X cannot be FP16: Cast first"},
+    {"Relu", {"FP64 [-1, 3]"}, NULL, "X must be FP32, not FP64"},
+    {"Pow", {"FP64 [-1, 3]", "FP64 [3]"}, NULL, "FP64 to the power of FP64 is not defined"},
     {"ReduceSum", {"[-1, 3]", "INT64 [1] = 2"}, NULL, "axis 2 is outside a tensor of rank 2"},
     {"ReduceSum", {"[-1, 3]", "INT64 [2] = 1 -1"}, NULL, "axis 1 is named twice"},
     {"ReduceSum", {"[-1, 3]", "INT64 [-1] = 1 1 1 1 1"}, NULL, "axes must be a constant list"},

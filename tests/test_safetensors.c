@@ -93,8 +93,11 @@ static void every_wrong_header_is_refused_with_its_reason(void **state)
          "tensor \"a\": unknown key \"x\"; known are \"dtype\", \"shape\" and \"data_offsets\""},
         {"{\"a\":{\"dtype\":1,\"shape\":[],\"data_offsets\":[0,1]}}", 1,
          "tensor \"a\": \"dtype\": expected a string, got an integer"},
-        {"{" TENSOR("a", "F16", "[]", "0", "2") "}", 2,
-         "tensor \"a\": \"dtype\": \"F16\" is not supported (F32, I64, I32, U8 and BOOL are)"},
+        {"{" TENSOR("a", "F8_E4M3", "[]", "0", "1") "}", 1,
+         "tensor \"a\": \"dtype\": \"F8_E4M3\" is not supported (F64, F32, F16, BF16, I64 to I8, "
+         "U64 to U8 and BOOL are)"},
+        {"{" TENSOR("a", "F16", "[]", "0", "4") "}", 4,
+         "tensor \"a\": the shape [] of F16 takes 2 bytes, but its offsets span 4"},
         {"{" TENSOR("a", "U8", "1", "0", "1") "}", 1,
          "tensor \"a\": \"shape\": expected an array, got an integer"},
         {"{" TENSOR("a", "U8", "[1,1,1,1,1,1,1,1,1]", "0", "1") "}", 1,

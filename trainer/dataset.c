@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/datatype.h"
 #include "trainer/datasets/format.h"
 
 /* formats */
@@ -91,22 +92,16 @@ static int make_features(struct dataset *set, const struct dataset_request *requ
     return 0;
 }
 
-/* Whether a value is one of an integer type: a float64 holds all bounds exactly. */
+/* Whether a value is one of an integer type: converted to it, it is still the same. The largest
+ * of 64 bits are not float64 and round up to what is not of the type. */
 static bool is_of(enum nn_datatype datatype, double value)
 {
-    switch (datatype) {
-    case NN_FP32:
-        return true;
-    case NN_INT64:
-        return value >= -0x1p63 && value < 0x1p63 && value == floor(value);
-    case NN_INT32:
-        return value >= -0x1p31 && value < 0x1p31 && value == floor(value);
-    case NN_UINT8:
-        return value >= 0 && value < 256 && value == floor(value);
-    case NN_BOOL:
-        return value == 0 || value == 1;
-    }
-    return false;
+    double limit = datatype == NN_UINT64 ? 0x1p64 : 0x1p63;
+    uint64_t element;
+    double back;
+    datatype_convert(1, NN_FP64, &value, datatype, &element);
+    datatype_convert(1, datatype, &element, NN_FP64, &back);
+    return back == value && value < limit;
 }
 
 static int check_values(const struct dataset *set, const struct dataset_request *request,
@@ -115,7 +110,7 @@ static int check_values(const struct dataset *set, const struct dataset_request 
     for (int i = 0; i < set->n_features; i++) {
         const struct dataset_input *input = &request->inputs[i];
         int64_t elements = format_row_elements(request, i);
-        if (input->datatype == NN_FP32)
+        if (nn_datatype_is_real(input->datatype))
             continue;
         for (int64_t j = 0; j < set->n * elements; j++)
             if (!is_of(input->datatype, format_element(&set->features[i], j)))

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/datatype.h"
 #include "engine/kernels/kernels.h"
 #include "trainer/datasets/format.h"
 
@@ -182,65 +183,17 @@ done:
 
 /* reading */
 
-#define CONVERT(from_type, to_type, n, from, to)                                           \
-    do {                                                                                   \
-        const from_type *from_ = (from);                                                   \
-        to_type *to_ = (to);                                                               \
-        for (int64_t i_ = 0; i_ < (n); i_++)                                               \
-            to_[i_] = (to_type)from_[i_];                                                  \
-    } while (0)
-
-static void convert_bytes(int64_t n, const uint8_t *from, enum nn_datatype datatype, void *to)
-{
-    switch (datatype) {
-    case NN_FP32:
-        CONVERT(uint8_t, nn_real, n, from, to);
-        break;
-    case NN_INT64:
-        CONVERT(uint8_t, int64_t, n, from, to);
-        break;
-    case NN_INT32:
-        CONVERT(uint8_t, int32_t, n, from, to);
-        break;
-    case NN_UINT8:
-    case NN_BOOL:
-        memcpy(to, from, (size_t)n);
-        break;
-    }
-}
-
-static void convert_reals(int64_t n, const nn_real *from, enum nn_datatype datatype, void *to)
-{
-    switch (datatype) {
-    case NN_FP32:
-        memcpy(to, from, (size_t)n * sizeof *from);
-        break;
-    case NN_INT64:
-        CONVERT(nn_real, int64_t, n, from, to);
-        break;
-    case NN_INT32:
-        CONVERT(nn_real, int32_t, n, from, to);
-        break;
-    case NN_UINT8:
-    case NN_BOOL:
-        CONVERT(nn_real, uint8_t, n, from, to);
-        break;
-    }
-}
-
 void dataset_gather(const struct dataset *set, int i, const int64_t *order, int64_t rows,
                     enum nn_datatype datatype, void *out)
 {
     const struct nn_tensor *feature = &set->features[i];
     int64_t n = shape_product(&feature->shape, 1, feature->shape.rank);
     size_t row_bytes = (size_t)n * nn_datatype_size(datatype);
-    for (int64_t j = 0; j < rows; j++) {
-        void *to = (char *)out + (size_t)j * row_bytes;
-        if (feature->datatype == NN_UINT8)
-            convert_bytes(n, (const uint8_t *)feature->data + order[j] * n, datatype, to);
-        else
-            convert_reals(n, (const nn_real *)feature->data + order[j] * n, datatype, to);
-    }
+    size_t feature_bytes = (size_t)n * nn_datatype_size(feature->datatype);
+    for (int64_t j = 0; j < rows; j++)
+        datatype_convert(n, feature->datatype,
+                         (const char *)feature->data + (size_t)order[j] * feature_bytes, datatype,
+                         (char *)out + (size_t)j * row_bytes);
 }
 
 /* Adds (x - origin)^power over a row's run of elements. */

@@ -6,33 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/datatype.h"
 #include "trainer/apply.h"
 #include "trainer/metric.h"
 
 static void print_element(FILE *out, const struct nn_tensor *tensor, int64_t i)
 {
-    switch (tensor->datatype) {
-    case NN_FP32: {
+    if (tensor->datatype == NN_BOOL) {
+        fputs(((const uint8_t *)tensor->data)[i] ? "true" : "false", out);
+    } else if (nn_datatype_is_real(tensor->datatype)) {
         /* Nine digits read back to the same float32; JSON knows no infinity. */
-        double x = ((const nn_real *)tensor->data)[i];
+        double x = nn_tensor_element(tensor, i);
         if (isfinite(x))
-            fprintf(out, "%.9g", x);
+            fprintf(out, "%.*g", tensor->datatype == NN_FP64 ? 17 : 9, x);
         else
             fputs("null", out);
-        break;
-    }
-    case NN_INT64:
-        fprintf(out, "%" PRId64, ((const int64_t *)tensor->data)[i]);
-        break;
-    case NN_INT32:
-        fprintf(out, "%" PRId32, ((const int32_t *)tensor->data)[i]);
-        break;
-    case NN_UINT8:
-        fprintf(out, "%d", ((const uint8_t *)tensor->data)[i]);
-        break;
-    case NN_BOOL:
-        fputs(((const uint8_t *)tensor->data)[i] ? "true" : "false", out);
-        break;
+    } else {
+        uint64_t bits = datatype_integer(tensor->datatype, tensor->data, i);
+        if (datatype_is_signed(tensor->datatype))
+            fprintf(out, "%" PRId64, (int64_t)bits);
+        else
+            fprintf(out, "%" PRIu64, bits);
     }
 }
 

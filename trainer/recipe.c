@@ -38,7 +38,11 @@ struct input {
     int datatype;
 };
 
-static const char *const datatype_names[] = {"FP32", "INT64", "INT32", "UINT8", "BOOL", NULL};
+/* [enum nn_datatype] */
+static const char *const datatype_names[] = {
+    "FP32",  "FP64",  "FP16",   "BF16",   "INT8",   "INT16", "INT32",
+    "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL",  NULL,
+};
 
 static const struct field input_fields[] = {
     {"name", FIELD_STRING, offsetof(struct input, name), .required = true},

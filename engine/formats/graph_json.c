@@ -36,9 +36,12 @@ static int read_input(struct graph *g, const json_t *value, struct nn_error *err
         return -1;
 
     int type = nn_datatype_find(json_string_value(datatype));
+    if (strcmp(json_string_value(datatype), "BYTES") == 0)
+        return nn_fail(error, "datatype BYTES: a model takes numbers; no operation here knows "
+                              "strings");
     if (type < 0)
-        return nn_fail(error, "unknown datatype \"%s\"; known are FP32, INT64, INT32, UINT8 "
-                              "and BOOL", json_string_value(datatype));
+        return nn_fail(error, "unknown datatype \"%s\"; known are FP64, FP32, FP16, BF16, INT64 "
+                              "to INT8, UINT64 to UINT8 and BOOL", json_string_value(datatype));
     if (json_string_length(name) == 0)
         return nn_fail(error, "\"name\" is empty");
     struct nn_shape shape;

@@ -19,10 +19,11 @@ enum { LENGTH_BYTES = 8 };      /* the header's length, in front of everything *
 static const char METADATA[] = "__metadata__";
 
 static const char *const dtypes[] = {
-    [NN_FP32] = "F32", [NN_INT64] = "I64", [NN_INT32] = "I32", [NN_UINT8] = "U8",
+    [NN_FP32] = "F32",  [NN_FP64] = "F64",   [NN_FP16] = "F16",   [NN_BF16] = "BF16",
+    [NN_INT8] = "I8",   [NN_INT16] = "I16",  [NN_INT32] = "I32",  [NN_INT64] = "I64",
+    [NN_UINT8] = "U8",  [NN_UINT16] = "U16", [NN_UINT32] = "U32", [NN_UINT64] = "U64",
     [NN_BOOL] = "BOOL",
 };
-enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
 /* The build that checks gradients computes in double: its FP32 tensors are not F32. */
 static int check_float(enum nn_datatype datatype, struct nn_error *error)
@@ -101,13 +102,13 @@ static int read_dtype(const json_t *value, enum nn_datatype *datatype,
     const json_t *name = json_read_member(value, "dtype", JSON_STRING, error);
     if (!name)
         return -1;
-    for (int i = 0; i < N_DTYPES; i++)
+    for (int i = 0; i < NN_DATATYPES; i++)
         if (strcmp(dtypes[i], json_string_value(name)) == 0) {
             *datatype = (enum nn_datatype)i;
             return check_float(*datatype, error);
         }
-    return nn_fail(error, "\"dtype\": \"%s\" is not supported (F32, I64, I32, U8 and BOOL are)",
-                   json_string_value(name));
+    return nn_fail(error, "\"dtype\": \"%s\" is not supported (F64, F32, F16, BF16, I64 to I8, U64 to "
+                   "U8 and BOOL are)", json_string_value(name));
 }
 
 /* Writes the elements of an array of integers >= 0 to `out`. */

@@ -3,7 +3,7 @@
  *
  * Integers wrap around. What has no integer result never traps: x / 0 is 0, and so is 0 to a
  * negative power; a power that leaves the type is its nearest bound (NaN: 0) where a floating-
- * point exponent made it.
+ * point exponent made it. FP16 and BF16 are for storage and transport: they are cast first.
  */
 #include "engine/kernels/kernels.h"
 #include "engine/ops/broadcast.h"
@@ -65,24 +65,31 @@ static int same_type_infer(struct op_inference *inference, struct nn_error *erro
     if (a->datatype != b->datatype)
         return nn_fail(error, "the inputs differ in type: %s and %s",
                        nn_datatype_name(a->datatype), nn_datatype_name(b->datatype));
-    if (a->datatype == NN_BOOL)
-        return nn_fail(error, "the inputs are numbers, not BOOL");
+    if (op_need_arithmetic(a->datatype, "the inputs", error) != 0)
+        return -1;
     return broadcast_infer(inference, error);
 }
 
 /* An operation with a row for each type of number. */
-#define BINARY_OP(operation, real_expression, integer_expression)                         \
+#define BINARY_OP(operation, real_expression, integer_expression, unsigned_expression)    \
     BINARY_ROW(operation##_real, nn_real, nn_real, nn_real, real_expression)              \
-    BINARY_ROW(operation##_int64, int64_t, int64_t, int64_t, integer_expression)          \
+    BINARY_ROW(operation##_double, double, double, double, real_expression)               \
+    BINARY_ROW(operation##_int8, int8_t, int8_t, int8_t, integer_expression)              \
+    BINARY_ROW(operation##_int16, int16_t, int16_t, int16_t, integer_expression)          \
     BINARY_ROW(operation##_int32, int32_t, int32_t, int32_t, integer_expression)          \
+    BINARY_ROW(operation##_int64, int64_t, int64_t, int64_t, integer_expression)          \
     BINARY_ROW(operation##_uint8, uint8_t, uint8_t, uint8_t, integer_expression)          \
+    BINARY_ROW(operation##_uint16, uint16_t, uint16_t, uint16_t, integer_expression)      \
+    BINARY_ROW(operation##_uint32, uint32_t, uint32_t, uint32_t, integer_expression)      \
+    BINARY_ROW(operation##_uint64, uint64_t, uint64_t, uint64_t, unsigned_expression)     \
     static void operation##_forward(const struct op_call *call)                           \
     {                                                                                     \
         static binary_row *const rows[] = {                                               \
-            [NN_FP32] = operation##_real,                                                 \
-            [NN_INT64] = operation##_int64,                                               \
-            [NN_INT32] = operation##_int32,                                               \
-            [NN_UINT8] = operation##_uint8,                                               \
+            [NN_FP32] = operation##_real,     [NN_FP64] = operation##_double,             \
+            [NN_INT8] = operation##_int8,     [NN_INT16] = operation##_int16,             \
+            [NN_INT32] = operation##_int32,   [NN_INT64] = operation##_int64,             \
+            [NN_UINT8] = operation##_uint8,   [NN_UINT16] = operation##_uint16,           \
+            [NN_UINT32] = operation##_uint32, [NN_UINT64] = operation##_uint64,           \
         };                                                                                \
         run_rows(call, rows[call->inputs[0]->datatype]);                                  \
     }                                                                                     \
@@ -101,17 +108,17 @@ static int same_type_infer(struct op_inference *inference, struct nn_error *erro
  *
  *     Y = A + B    Y = A - B    Y = A B    Y = A / B, for integers towards 0
  *
- * A, B broadcastable to one another; FP32, INT64, INT32, UINT8
+ * A, B broadcastable to one another; FP32, FP64 and all integers
  */
 static int64_t quotient(int64_t u, int64_t v)
 {
     return v == 0 ? 0 : v == -1 ? (int64_t)(0 - (uint64_t)u) : u / v;
 }
 
-BINARY_OP(Add, u + v, (uint64_t)u + (uint64_t)v)
-BINARY_OP(Sub, u - v, (uint64_t)u - (uint64_t)v)
-BINARY_OP(Mul, u * v, (uint64_t)u * (uint64_t)v)
-BINARY_OP(Div, u / v, quotient(u, v))
+BINARY_OP(Add, u + v, (uint64_t)u + (uint64_t)v, u + v)
+BINARY_OP(Sub, u - v, (uint64_t)u - (uint64_t)v, u - v)
+BINARY_OP(Mul, u * v, (uint64_t)u * (uint64_t)v, u * v)
+BINARY_OP(Div, u / v, quotient(u, v), v == 0 ? 0 : u / v)
 
 /* Pow -- (ONNX Pow-15)
  *
@@ -124,14 +131,19 @@ TEMPLATE nn_real power_real(nn_real u, double v)
     return v == 2 ? u * u : (nn_real)pow((double)u, v);
 }
 
-static int64_t power_integer(int64_t u, int64_t v)
+static int64_t power_unsigned(int64_t u, uint64_t v)
 {
-    if (v < 0)
-        return u == 1 ? 1 : u == -1 ? (v % 2 ? -1 : 1) : 0;
     uint64_t result = 1;
     for (uint64_t factor = (uint64_t)u; v > 0; v >>= 1, factor *= factor)
         result *= v & 1 ? factor : 1;
     return (int64_t)result;
+}
+
+static int64_t power_integer(int64_t u, int64_t v)
+{
+    if (v < 0)
+        return u == 1 ? 1 : u == -1 ? (v % 2 ? -1 : 1) : 0;
+    return power_unsigned(u, (uint64_t)v);
 }
 
 static int64_t power_bounded(int64_t u, double v, int64_t min, int64_t max)
@@ -143,34 +155,46 @@ static int64_t power_bounded(int64_t u, double v, int64_t min, int64_t max)
                                    : (int64_t)result;
 }
 
+#define POWER_ROWS(v_name, v_type)                                                         \
+    BINARY_ROW(power_real_##v_name, nn_real, v_type, nn_real, power_real(u, (double)v))   \
+    BINARY_ROW(power_int64_##v_name, int64_t, v_type, int64_t, power_integer(u, v))       \
+    BINARY_ROW(power_int32_##v_name, int32_t, v_type, int32_t, power_integer(u, v))
+
 BINARY_ROW(power_real_real, nn_real, nn_real, nn_real, power_real(u, (double)v))
-BINARY_ROW(power_real_int64, nn_real, int64_t, nn_real, power_real(u, (double)v))
-BINARY_ROW(power_real_int32, nn_real, int32_t, nn_real, power_real(u, v))
-BINARY_ROW(power_real_uint8, nn_real, uint8_t, nn_real, power_real(u, v))
 BINARY_ROW(power_int64_real, int64_t, nn_real, int64_t,
            power_bounded(u, (double)v, INT64_MIN, INT64_MAX))
-BINARY_ROW(power_int64_int64, int64_t, int64_t, int64_t, power_integer(u, v))
-BINARY_ROW(power_int64_int32, int64_t, int32_t, int64_t, power_integer(u, v))
-BINARY_ROW(power_int64_uint8, int64_t, uint8_t, int64_t, power_integer(u, v))
 BINARY_ROW(power_int32_real, int32_t, nn_real, int32_t,
            power_bounded(u, (double)v, INT32_MIN, INT32_MAX))
-BINARY_ROW(power_int32_int64, int32_t, int64_t, int32_t, power_integer(u, v))
-BINARY_ROW(power_int32_int32, int32_t, int32_t, int32_t, power_integer(u, v))
-BINARY_ROW(power_int32_uint8, int32_t, uint8_t, int32_t, power_integer(u, v))
+POWER_ROWS(int8, int8_t)
+POWER_ROWS(int16, int16_t)
+POWER_ROWS(int32, int32_t)
+POWER_ROWS(int64, int64_t)
+POWER_ROWS(uint8, uint8_t)
+POWER_ROWS(uint16, uint16_t)
+POWER_ROWS(uint32, uint32_t)
+BINARY_ROW(power_real_uint64, nn_real, uint64_t, nn_real, power_real(u, (double)v))
+BINARY_ROW(power_int64_uint64, int64_t, uint64_t, int64_t, power_unsigned(u, v))
+BINARY_ROW(power_int32_uint64, int32_t, uint64_t, int32_t, power_unsigned(u, v))
 
-static binary_row *const power_rows[NN_BOOL][NN_BOOL] = {
-    [NN_FP32] = {[NN_FP32] = power_real_real, [NN_INT64] = power_real_int64,
-                 [NN_INT32] = power_real_int32, [NN_UINT8] = power_real_uint8},
-    [NN_INT64] = {[NN_FP32] = power_int64_real, [NN_INT64] = power_int64_int64,
-                  [NN_INT32] = power_int64_int32, [NN_UINT8] = power_int64_uint8},
-    [NN_INT32] = {[NN_FP32] = power_int32_real, [NN_INT64] = power_int32_int64,
-                  [NN_INT32] = power_int32_int32, [NN_UINT8] = power_int32_uint8},
+#define POWER_TABLE(u_name)                                                               \
+    {                                                                                     \
+        [NN_FP32] = power_##u_name##_real, [NN_INT8] = power_##u_name##_int8,             \
+        [NN_INT16] = power_##u_name##_int16, [NN_INT32] = power_##u_name##_int32,         \
+        [NN_INT64] = power_##u_name##_int64, [NN_UINT8] = power_##u_name##_uint8,         \
+        [NN_UINT16] = power_##u_name##_uint16, [NN_UINT32] = power_##u_name##_uint32,     \
+        [NN_UINT64] = power_##u_name##_uint64,                                            \
+    }
+
+static binary_row *const power_rows[NN_DATATYPES][NN_DATATYPES] = {
+    [NN_FP32] = POWER_TABLE(real),
+    [NN_INT64] = POWER_TABLE(int64),
+    [NN_INT32] = POWER_TABLE(int32),
 };
 
 static int Pow_infer(struct op_inference *inference, struct nn_error *error)
 {
     enum nn_datatype a = inference->inputs[0]->datatype, b = inference->inputs[1]->datatype;
-    if (a >= NN_BOOL || b >= NN_BOOL || !power_rows[a][b])
+    if (!power_rows[a][b])
         return nn_fail(error, "%s to the power of %s is not defined", nn_datatype_name(a),
                        nn_datatype_name(b));
     return broadcast_infer(inference, error);

@@ -1,8 +1,8 @@
 /*
  * Element-wise arithmetic of one tensor.
  */
+#include "engine/datatype.h"
 #include "engine/kernels/kernels.h"
-
 #include "engine/op.h"
 
 #include <math.h>
@@ -62,37 +62,51 @@ UNARY_OP(Sqrt, real_infer)
 UNARY_OP(Exp, real_infer)
 UNARY_OP(Log, real_infer)
 
-/* Neg -- (ONNX Neg-13), X FP32, INT64 or INT32 of any shape
+/* Neg -- (ONNX Neg-13), X FP32, FP64 or a signed integer of any shape
  *
  *     Y = -X
  */
 static int Neg_infer(struct op_inference *inference, struct nn_error *error)
 {
     enum nn_datatype datatype = inference->inputs[0]->datatype;
-    if (datatype == NN_BOOL || datatype == NN_UINT8)
+    if (op_need_arithmetic(datatype, "X", error) != 0)
+        return -1;
+    if (!datatype_is_signed(datatype))
         return nn_fail(error, "X has a sign, it cannot be %s", nn_datatype_name(datatype));
     op_infer_same(inference);
     inference->flops = (double)shape_elements(&inference->inputs[0]->shape);
     return 0;
 }
 
+#define NEGATE(type, expression)                       \
+    do {                                               \
+        const type *x = call->inputs[0]->data;         \
+        type *y = call->outputs[0]->data;              \
+        for (int64_t i = 0; i < n; i++)                \
+            y[i] = (type)(expression);                 \
+    } while (0)
+
 static void Neg_forward(const struct op_call *call)
 {
-    const void *x = call->inputs[0]->data;
-    void *y = call->outputs[0]->data;
     int64_t n = shape_elements(&call->outputs[0]->shape);
     switch (call->inputs[0]->datatype) {
     case NN_FP32:
-        for (int64_t i = 0; i < n; i++)
-            ((nn_real *)y)[i] = -((const nn_real *)x)[i];
+        NEGATE(nn_real, -x[i]);
+        break;
+    case NN_FP64:
+        NEGATE(double, -x[i]);
         break;
     case NN_INT64:
-        for (int64_t i = 0; i < n; i++)
-            ((int64_t *)y)[i] = (int64_t)(0 - (uint64_t)((const int64_t *)x)[i]);
+        NEGATE(int64_t, 0 - (uint64_t)x[i]);
+        break;
+    case NN_INT32:
+        NEGATE(int32_t, 0 - (uint32_t)x[i]);
+        break;
+    case NN_INT16:
+        NEGATE(int16_t, -x[i]);
         break;
     default:
-        for (int64_t i = 0; i < n; i++)
-            ((int32_t *)y)[i] = (int32_t)(0 - (uint32_t)((const int32_t *)x)[i]);
+        NEGATE(int8_t, -x[i]);
         break;
     }
 }
@@ -103,13 +117,13 @@ UNARY_OP(Neg, Neg_infer)
  *
  *     Y = min(max(X, low), high)
  *
- * X any numbers    low, high scalars of X's type, without bound where they are left out
+ * X FP32, FP64 or integers    low, high scalars of X's type, without bound where they are left out
  */
 static int Clip_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0];
-    if (x->datatype == NN_BOOL)
-        return nn_fail(error, "X is a number, not BOOL");
+    if (op_need_arithmetic(x->datatype, "X", error) != 0)
+        return -1;
     op_infer_same(inference);
     inference->flops = 2 * (double)shape_elements(&x->shape);
     for (int i = 1; i < inference->n_inputs; i++) {
@@ -149,17 +163,23 @@ static const void *bound_of(const struct op_call *call, int i)
     }
 
 CLIP(clip_real, nn_real, -INFINITY, INFINITY)
-CLIP(clip_int64, int64_t, INT64_MIN, INT64_MAX)
+CLIP(clip_double, double, -INFINITY, INFINITY)
+CLIP(clip_int8, int8_t, INT8_MIN, INT8_MAX)
+CLIP(clip_int16, int16_t, INT16_MIN, INT16_MAX)
 CLIP(clip_int32, int32_t, INT32_MIN, INT32_MAX)
+CLIP(clip_int64, int64_t, INT64_MIN, INT64_MAX)
 CLIP(clip_uint8, uint8_t, 0, UINT8_MAX)
+CLIP(clip_uint16, uint16_t, 0, UINT16_MAX)
+CLIP(clip_uint32, uint32_t, 0, UINT32_MAX)
+CLIP(clip_uint64, uint64_t, 0, UINT64_MAX)
 
 static void Clip_forward(const struct op_call *call)
 {
     static void (*const functions[])(const struct op_call *) = {
-        [NN_FP32] = clip_real,
-        [NN_INT64] = clip_int64,
-        [NN_INT32] = clip_int32,
-        [NN_UINT8] = clip_uint8,
+        [NN_FP32] = clip_real,     [NN_FP64] = clip_double,   [NN_INT8] = clip_int8,
+        [NN_INT16] = clip_int16,   [NN_INT32] = clip_int32,   [NN_INT64] = clip_int64,
+        [NN_UINT8] = clip_uint8,   [NN_UINT16] = clip_uint16, [NN_UINT32] = clip_uint32,
+        [NN_UINT64] = clip_uint64,
     };
     functions[call->inputs[0]->datatype](call);
 }

@@ -269,6 +269,9 @@ static void Transpose_forward(const struct op_call *call)
         else if (size == 8)
             for (int64_t i = 0; i < walk.length; i++)
                 memcpy(y + i * 8, from + (size_t)i * step, 8);
+        else if (size == 2)
+            for (int64_t i = 0; i < walk.length; i++)
+                memcpy(y + i * 2, from + (size_t)i * step, 2);
         else
             for (int64_t i = 0; i < walk.length; i++)
                 y[i] = from[(size_t)i * step];

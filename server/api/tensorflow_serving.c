@@ -162,11 +162,13 @@ int tfs_status(struct http_request *r)
 
 static const char *dtype(enum nn_datatype datatype)
 {
-    static const char *const names[] = {[NN_FP32] = "DT_FLOAT",
-                                        [NN_INT64] = "DT_INT64",
-                                        [NN_INT32] = "DT_INT32",
-                                        [NN_UINT8] = "DT_UINT8",
-                                        [NN_BOOL] = "DT_BOOL"};
+    static const char *const names[] = {
+        [NN_FP32] = "DT_FLOAT",   [NN_FP64] = "DT_DOUBLE",  [NN_FP16] = "DT_HALF",
+        [NN_BF16] = "DT_BFLOAT16", [NN_INT8] = "DT_INT8",    [NN_INT16] = "DT_INT16",
+        [NN_INT32] = "DT_INT32",  [NN_INT64] = "DT_INT64",  [NN_UINT8] = "DT_UINT8",
+        [NN_UINT16] = "DT_UINT16", [NN_UINT32] = "DT_UINT32", [NN_UINT64] = "DT_UINT64",
+        [NN_BOOL] = "DT_BOOL",
+    };
     return names[datatype];
 }
 
