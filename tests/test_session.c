@@ -117,12 +117,18 @@ static const struct {
     {"input x -1 3; node t = Transpose x; node y = MatMul x t; output y", 8},
     {"input x -1 3; node y = Concat x x axis=0; output y", 8},
     {"input x -1 4; integers r 2 = -1 2; node a = Reshape x r; node b = Relu a; "
-     "node y = Neg b; output y", 8},
+     "node y = Neg b; output y",
+     8},
     {"input x -1 4; integers r 2 = 1 4; node y = Reshape x r; output y", 1},
     /* Three rows can be added to in place, but one becomes three. */
     {"input x -1 4; weight w 3 4; node a = Softmax x axis=0; node b = Exp a; "
-     "node y = Add b w; output y", 3},
+     "node y = Add b w; output y",
+     3},
     {"input x 2 3; node y = Softmax x axis=0; output y", 8},
+    /* Few rows make small planes, of which some are taken together. */
+    {"input x -1 2 40; weight w 3 2 1 1; node t = Transpose x perm=2,1,0; "
+     "integers s 4 = 2 2 -1 20; node r = Reshape t s; node y = Conv r w; output y",
+     8},
     {"input x 2 3; input z -1 3; node y = Relu x; node u = Relu z; output y; output u", 8},
 };
 

@@ -145,6 +145,19 @@ static int64_t conv_workspace(const struct conv *c)
     return elements * (int64_t)sizeof(nn_real);
 }
 
+/* A session plans for its largest batch. Where the rows were mixed, fewer of them can make
+ * smaller planes, which are cut in another way and may take more: the most of all ways. */
+static int64_t conv_workspace_of_any_rows(const struct conv *c)
+{
+    int64_t columns = TILE_ELEMENTS / c->taps + NARROW_PRODUCT + c->window.k.out_w;
+    if (columns < WIDE_PRODUCT)
+        columns = WIDE_PRODUCT;
+    struct conv widest = *c;
+    widest.path = c->path == CONV_PLANES ? CONV_PLANES : CONV_IMAGES;
+    widest.tile = columns;
+    return conv_workspace(&widest);
+}
+
 static int Conv_infer(struct op_inference *inference, struct nn_error *error)
 {
     const struct op_value *x = inference->inputs[0], *w = inference->inputs[1];
@@ -161,7 +174,8 @@ static int Conv_infer(struct op_inference *inference, struct nn_error *error)
     if (b && (b->shape.rank != 1 || b->shape.dims[0] != n_filters))
         return nn_fail(error, "B must be [%lld], not %s", (long long)n_filters,
                        shape_print(&b->shape, &(struct shape_text){""}));
-    int64_t workspace = conv_workspace(&c);
+    bool rows_are_rows = x->batch == 0 || x->batch == BATCH_NONE;
+    int64_t workspace = rows_are_rows ? conv_workspace(&c) : conv_workspace_of_any_rows(&c);
     if (workspace < 0)
         return nn_fail(error, "the matrix of %lld taps by %lld positions is too large",
                        (long long)c.taps, (long long)c.tile);
