@@ -57,6 +57,9 @@ def write_all(folder):
     configure(folder, "iris", version_policy="all", labels={"stable": {"version": 2, "weight": 9},
                                                             "canary": {"version": 1, "weight": 1}})
     write_bundle(version(folder, "pair", 1), PAIR, [])
+    os.mkdir(os.path.join(folder, "mean"))
+    configure(folder, "mean", ensemble=["iris", "iris-too"])
+    write_linear(version(folder, "iris-too", 1))
     write_wild(folder)
     write_broken(version(folder, "broken", 1))
 
@@ -246,8 +249,7 @@ def predictions(c, s):
             c.check(s, 200, "POST", way, named, good)
         c.check(s, 400, "POST", way, named, {"instances": "what"} if "infer" not in way else {})
         c.check(s, 413, "POST", way, named, json.dumps(big).encode())
-        if way.startswith("/predict") or way.startswith("/models"):
-            c.check(s, 415, "POST", way, named, good, {"Content-Type": "text/xml"})
+        c.check(s, 415, "POST", way, named, good, {"Content-Encoding": "br"})
         if "{m}" in way:
             c.check(s, 404, "POST", way, {**names, "m": "nothing"}, good)
             c.check(s, 503, "POST", way, {"m": "wild", "v": "2", "l": "next"} if names else {"m": "broken"}, good)
@@ -285,12 +287,13 @@ def questions(c, s):
     c.check(s, 200, "GET", "/v2/")
     c.check(s, 200, "GET", "/v2/models/stats")
     c.check(s, 400, "GET", "/v1/models")
-    for name, status in ("iris", 200), ("pair", 200), ("broken", 200), ("nothing", 404):
+    for name, status in ("iris", 200), ("pair", 200), ("mean", 200), ("broken", 200), ("nothing", 404):
         c.check(s, status, "GET", "/models/{m}", {"m": name})
     for way, names in TARGETS[:2]:
         for what in "", "/ready", "/stats", "/config":
             path = "/v2/models/{m}%s%s" % (way, what)
             c.check(s, 200, "GET", path, {**names, "m": "iris"})
+            c.check(s, 200, "GET", path, {**names, "m": "mean"})
             c.check(s, 404, "GET", path, {**names, "m": "nothing"})
             c.check(s, 503, "GET", path, {"m": "wild", "v": "2"} if names else {"m": "broken"})
             if names:
@@ -318,13 +321,14 @@ def administration(c, s):
     admin(400, load, {"m": "iris"}, {"parameters": {"config": "{}"}})
     admin(404, load, {"m": "nothing"})
     admin(500, load, {"m": "broken"})
-    admin(501, unload, {"m": "iris"})
+    admin(400, unload, {"m": "iris"})
     admin(500, "/reload")
     admin(200, "/reload", {}, {"model": "iris"})
     admin(400, "/reload", {}, {"modle": "iris"})
     admin(404, "/reload", {}, {"model": "nothing"})
     admin(415, "/reload", {}, {"model": "iris"}, headers={"Content-Type": "text/xml"})
     for path in index, load, unload:
+        admin(415, path, {"m": "iris"}, b"{}", headers={"Content-Encoding": "br"})
         admin(413, path, {"m": "iris"}, b" " * 40000)
 
 
@@ -349,6 +353,11 @@ def single_models(c):
     c.check(empty, 200, "GET", "/models")
     wild.stop()
     empty.stop()
+    asked = Running("asked", write_sound, "--model-control", "explicit")
+    for status, verb, name in (200, "load", "iris"), (200, "unload", "iris"), (404, "unload", "nothing"):
+        c.check(asked, status, "POST", "/v2/repository/models/{m}/%s" % verb, {"m": name}, port="admin")
+    c.check(asked, 200, "POST", "/v2/repository/index")
+    asked.stop()
 
 
 def main():
