@@ -42,13 +42,21 @@ static struct reload_entry *next_entry(struct building *b)
     return &b->report->entries[b->report->n];
 }
 
-/* Takes over what an update said. */
-static void add(struct building *b, struct served_model *after)
+/* There is room for every name that was found. */
+static void list_unloaded(struct table *t, const char *name)
+{
+    snprintf(t->unloaded[t->n_unloaded++], MODEL_NAME_SIZE, "%s", name);
+}
+
+/* Takes over what an update said of what was found (NULL: nothing). */
+static void add(struct building *b, const struct found_model *found, struct served_model *after)
 {
     log_entry(next_entry(b));
     b->report->n++;
     if (after)
         table_add(b->table, after);
+    else if (found && b->r->explicit)
+        list_unloaded(b->table, found->name);
 }
 
 static void keep(struct building *b, const struct place *p)
@@ -84,12 +92,6 @@ static bool stays_unloaded(const struct rebuild *r, const struct place *p)
     return r->explicit && !p->old && !(p->in_scope && r->action == RELOAD_LOAD);
 }
 
-/* There is room for every name that was found. */
-static void list_unloaded(struct table *t, const char *name)
-{
-    snprintf(t->unloaded[t->n_unloaded++], MODEL_NAME_SIZE, "%s", name);
-}
-
 /* The name of a loaded ensemble that it is a member of and that stays. */
 static const char *ensemble_of(const struct rebuild *r, const char *member)
 {
@@ -113,14 +115,12 @@ static void unload(struct building *b, const struct place *p)
         snprintf(e->problem, sizeof e->problem,
                  "it is a member of the ensemble %s, which is loaded", ensemble);
         update_end(&b->r->updater, p->old, e);
-        add(b, served_model_share(p->old));
+        add(b, p->found, served_model_share(p->old));
         return;
     }
     e->outcome = p->old ? RELOAD_REMOVED : RELOAD_UNCHANGED;
     update_end(&b->r->updater, NULL, e);
-    add(b, NULL);
-    if (p->found)
-        list_unloaded(b->table, p->name);
+    add(b, p->found, NULL);
 }
 
 /* What was to be loaded, could not be, and now is not even there. */
@@ -150,7 +150,7 @@ static int add_absent(struct building *b, const char *name, struct served_model 
         return -1;
     }
     update_end(u, m, e);
-    add(b, m);
+    add(b, NULL, m);
     return 0;
 }
 
@@ -187,7 +187,7 @@ static int update_plain(struct building *b, const struct place *p)
     }
     if (model_update(&r->updater, p->found, p->old, &after, next_entry(b)) < 0)
         return -1;
-    add(b, after);
+    add(b, p->found, after);
     return 0;
 }
 
@@ -230,13 +230,13 @@ static int update_ensemble(struct building *b, const struct place *p)
     if (!p->found && p->in_scope) {
         int result = model_update(&r->updater, NULL, p->old, &after, e);
         if (result == 0)
-            add(b, after);
+            add(b, p->found, after);
         return result;
     }
     int result = ensemble_update(&r->updater, p->in_scope || !p->old ? p->found : NULL, p->old,
                                  b->table, &after, e);
     if (result == 0 && (p->in_scope || e->outcome != RELOAD_UNCHANGED))
-        add(b, after);
+        add(b, p->found, after);
     else if (result == 0 && after)
         table_add(b->table, after);
     return result < 0 ? -1 : 0;
@@ -263,6 +263,11 @@ static int by_name(const void *a, const void *b)
                   ((const struct reload_entry *)b)->name);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
 struct table *table_rebuild(const struct rebuild *r, struct reload_report *report)
 {
     size_t room = r->found->n + r->old->n + r->scope->n + 1;
@@ -279,6 +284,7 @@ struct table *table_rebuild(const struct rebuild *r, struct reload_report *repor
         return NULL;
     }
     qsort(report->entries, report->n, sizeof *report->entries, by_name);
+    qsort(b.table->unloaded, b.table->n_unloaded, MODEL_NAME_SIZE, by_text);
     return b.table;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void check_says_which_models_are_broken(void **state)
 {
@@ -26,6 +27,100 @@ static void check_says_which_models_are_broken(void **state)
     publish_bytes(f.models, "b", 1, "broken", 6);
     assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
     assert_non_null(strstr(text, "/b/1/model.safetensors: "));
+    fixture_close(&f);
+}
+
+static void configure(const struct fixture *f, const char *model, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", f->models, model);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Runs with these arguments behind the folder of models. */
+static void run(const struct fixture *f, const char *what, const char *flag, int status,
+                const char *says)
+{
+    const char *const arguments[] = {what, "--models", f->models, flag, NULL};
+    char text[16384];
+    int got = fixture_run(arguments, NULL, text, sizeof text);
+    if (!strstr(text, says))
+        assert_string_equal(text, says);
+    assert_int_equal(got, status);
+}
+
+static void check_looks_at_settings_ensembles_and_names(void **state)
+{
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    publish_linear(f.models, "b", 1, 1);
+    configure(&f, "a", "{\"version_policy\":{\"latest\":2}}");
+    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    run(&f, "--check", "--default-model=e", 0, "\"model is sound\",\"model\":\"e\"");
+    run(&f, "--check", "--default-model=c", 1, "--default-model: there is no model c");
+    run(&f, "--check", "--load-model=a", 1, "--load-model: needs --model-control explicit");
+    configure(&f, "e", "{\"ensemble\":[\"a\",\"c\"]}");
+    run(&f, "--check", NULL, 1, "/e/serving.json: member c: there is no model of this name");
+    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    run(&f, "--check", NULL, 0, "\"model is sound\",\"model\":\"e\"");
+    configure(&f, "b", "{\"warmup\":-1}");
+    run(&f, "--check", NULL, 1, "/b/serving.json: warmup: expected an integer from 0 to 65536");
+    configure(&f, "b", "{\"labels\":{\"stable\":2}}");
+    run(&f, "--check", NULL, 1, "/b/serving.json: there is no version 2");
+    fixture_close(&f);
+
+    char text[4096];
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    const char *const arguments[] = {
+        "--check", "--models", f.models, "--model-control=explicit", "--load-model=a,b", NULL};
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, "--load-model: there is no model b"));
+    fixture_close(&f);
+}
+
+static void print_config_says_what_holds_and_who_set_it(void **state)
+{
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    publish_linear(f.models, "a", 12, 1);
+    publish_bytes(f.models, "b", 1, "broken", 6); /* it loads nothing */
+    configure(&f, "a", "{\"labels\":{\"stable\":12},\"deadline_ms\":7,\"threads\":2}");
+    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    setenv("PREDICTD_DEADLINE", "400", 1);
+    run(&f, "--print-config", "--max-batch=9", 0,
+        "\"--max-batch\":{\"value\":9,\"source\":\"flag\"}");
+    run(&f, "--print-config", NULL, 0, "\"--max-batch\":{\"value\":64,\"source\":\"default\"}");
+    run(&f, "--print-config", NULL, 0,
+        "\"--deadline\":{\"value\":400,\"source\":\"variable\"}");
+    run(&f, "--print-config", "--deadline=500", 0,
+        "\"--deadline\":{\"value\":500,\"source\":\"flag\"}");
+    run(&f, "--print-config", NULL, 0,
+        "\"--model-control\":{\"value\":\"none\",\"source\":\"default\"}");
+    run(&f, "--print-config", NULL, 0,
+        "\"--default-model\":{\"value\":null,\"source\":\"default\"}");
+    run(&f, "--print-config", NULL, 0, "\"a\":{\"versions\":[\"1\",\"12\"],\"file\":\"");
+    run(&f, "--print-config", "--max-batch=9", 0,
+        "/a/serving.json\",\"serving\":{\"version_policy\":{\"latest\":1},\"labels\":{"
+        "\"stable\":12},\"max_batch_size\":9,\"deadline_ms\":7,\"warmup\":1,\"threads\":2}}");
+    run(&f, "--print-config", NULL, 0,
+        "\"b\":{\"versions\":[\"1\"],\"file\":null,\"serving\":{");
+    run(&f, "--print-config", NULL, 0,
+        "\"serving\":{\"ensemble\":[\"a\",\"b\"],\"deadline_ms\":400}}");
+    configure(&f, "a", "{\"label\":{}}");
+    run(&f, "--print-config", NULL, 1, "\"error\":\"");
+    run(&f, "--print-config", NULL, 1,
+        "/a/serving.json: label: unknown key, did you mean \"labels\"?");
+    unsetenv("PREDICTD_DEADLINE");
     fixture_close(&f);
 }
 
@@ -173,6 +268,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_says_which_models_are_broken),
+        cmocka_unit_test(check_looks_at_settings_ensembles_and_names),
+        cmocka_unit_test(print_config_says_what_holds_and_who_set_it),
         cmocka_unit_test(an_option_that_is_wrong_is_named),
         cmocka_unit_test(a_flag_wins_over_its_variable),
         cmocka_unit_test(the_readme_lists_the_flags_of_help),
