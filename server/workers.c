@@ -330,7 +330,7 @@ static void *run_worker(void *arg)
 {
     struct worker *me = arg;
     struct workers *w = me->workers;
-    int64_t again;
+    int64_t again = INT64_MAX;
 
     pthread_mutex_lock(&w->lock);
     for (;;) {
