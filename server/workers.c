@@ -34,6 +34,8 @@ struct workers {
                              * `taken` of every prediction that waits */
     pthread_cond_t work;    /* for one worker */
     pthread_cond_t waiting; /* for the sweeper: something waits, or the end */
+    pthread_cond_t over;    /* a thread has ended */
+    int n_running;          /* threads that have not */
     struct lane *lanes;     /* where something waits */
     struct reading *first, *last;
     size_t bytes; /* of rows of all predictions */
@@ -326,6 +328,14 @@ static void drop_all(struct workers *w, int slot)
     pthread_mutex_lock(&w->lock);
 }
 
+/* With the lock, of which it lets go. */
+static void end_thread(struct workers *w)
+{
+    w->n_running--;
+    pthread_cond_signal(&w->over);
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void *run_worker(void *arg)
 {
     struct worker *me = arg;
@@ -353,7 +363,7 @@ static void *run_worker(void *arg)
         }
     }
     drop_all(w, me->slot);
-    pthread_mutex_unlock(&w->lock);
+    end_thread(w);
     return NULL;
 }
 
@@ -382,7 +392,7 @@ static void *run_sweeper(void *arg)
         finish_all(w, done, slot);
         pthread_mutex_lock(&w->lock);
     }
-    pthread_mutex_unlock(&w->lock);
+    end_thread(w);
     return NULL;
 }
 
@@ -424,6 +434,8 @@ struct workers *workers_open(const struct workers_settings *settings, struct nn_
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->work, &monotonic);
     pthread_cond_init(&w->waiting, &monotonic);
+    pthread_cond_init(&w->over, &monotonic);
+    w->n_running = settings->n + 1;
     pthread_condattr_destroy(&monotonic);
     if (start(w) == 0)
         return w;
@@ -435,19 +447,24 @@ struct workers *workers_open(const struct workers_settings *settings, struct nn_
     return NULL;
 }
 
-static bool join_until(pthread_t thread, int64_t stop_by)
+static int join(pthread_t thread)
 {
-    struct timespec t = {.tv_sec = stop_by / 1000000000, .tv_nsec = stop_by % 1000000000};
-    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &t) == 0;
+    return pthread_join(thread, NULL);
 }
 
 bool workers_stop(struct workers *w, int64_t stop_by)
 {
     ask_to_stop(w);
+    pthread_mutex_lock(&w->lock);
+    while (w->n_running > 0 && clock_now() < stop_by)
+        wait_until(&w->over, &w->lock, stop_by);
+    bool ended = w->n_running == 0;
+    pthread_mutex_unlock(&w->lock);
+    int (*leave)(pthread_t) = ended ? join : pthread_detach;
     for (int i = 0; i < w->n_started; i++)
-        if (!join_until(w->threads[i].thread, stop_by))
-            return false;
-    return join_until(w->sweeper, stop_by);
+        leave(w->threads[i].thread);
+    leave(w->sweeper);
+    return ended;
 }
 
 void workers_free(struct workers *w)
@@ -457,6 +474,7 @@ void workers_free(struct workers *w)
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->work);
     pthread_cond_destroy(&w->waiting);
+    pthread_cond_destroy(&w->over);
     free(w);
 }
 
