@@ -16,7 +16,10 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
+enum http_method {
+    HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OPTIONS,
+    HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OTHER,      /* no route has one of these */
+};
 
 enum {
     /* Instead of a status, when http_finish() will be called: */

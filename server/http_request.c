@@ -143,6 +143,9 @@ static enum http_method method_of(const char *name)
            : strcmp(name, "GET") == 0     ? HTTP_GET
            : strcmp(name, "HEAD") == 0    ? HTTP_HEAD
            : strcmp(name, "OPTIONS") == 0 ? HTTP_OPTIONS
+           : strcmp(name, "PUT") == 0     ? HTTP_PUT
+           : strcmp(name, "PATCH") == 0   ? HTTP_PATCH
+           : strcmp(name, "DELETE") == 0  ? HTTP_DELETE
                                           : HTTP_OTHER;
 }
 

@@ -47,6 +47,13 @@ static int read_named(struct json_reader *r, read_function *read)
         if (json_scan_string(&r->scan, &name, r->error) != 0)
             return json_reader_fail_syntax(r, NULL);
         struct json_column *c = find_column(r, &name);
+        if (!c && r->loose && json_text_equal(&name, "b64")) {
+            r->scan.p = at;
+            r->complaint = JSON_WRONG_TYPE;
+            return json_reader_fail(r, JSON_BAD_REQUEST,
+                                    "expected a number, got a string in base64: no input takes "
+                                    "strings");
+        }
         if (!c || seen[c - r->columns]) {
             r->scan.p = at;
             r->complaint = c ? JSON_OTHER : JSON_WRONG_INPUTS;

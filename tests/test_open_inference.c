@@ -2,7 +2,6 @@
  * The Open Inference Protocol V2 as its clients speak it. Texts and answers are those of the
  * specification and of Triton.
  */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,88 +14,31 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/server_fixture.h"
+#include "tests/open_inference.h"
 
-#define PORT(name, datatype, shape) \
-    "{\"name\":\"" name "\",\"datatype\":\"" datatype "\",\"shape\":" shape "}"
-#define IDENTITY(x, y) "{\"op\":\"Identity\",\"inputs\":[\"" x "\"],\"outputs\":[\"" y "\"]}"
-
-/* Triton's example "simple", with its inputs' sum and difference. */
-static const char simple_graph[] =
-    "{\"inputs\":[" PORT("INPUT0", "INT32", "[-1,4]") "," PORT("INPUT1", "INT32", "[-1,4]") "],"
-    "\"nodes\":[{\"op\":\"Add\",\"inputs\":[\"INPUT0\",\"INPUT1\"],\"outputs\":[\"OUTPUT0\"]},"
-    "{\"op\":\"Sub\",\"inputs\":[\"INPUT0\",\"INPUT1\"],\"outputs\":[\"OUTPUT1\"]}],"
-    "\"outputs\":[\"OUTPUT0\",\"OUTPUT1\"]}";
-
-/* An identity of each datatype. */
-static const char types_graph[] =
-    "{\"inputs\":[" PORT("f", "FP32", "[-1,2]") "," PORT("l", "INT64", "[-1]") ","
-    PORT("i", "INT32", "[-1,1,2]") "," PORT("u", "UINT8", "[-1,3]") "," PORT("b", "BOOL", "[-1,1]")
-    "],\"nodes\":[" IDENTITY("f", "F") "," IDENTITY("l", "L") "," IDENTITY("i", "I") ","
-    IDENTITY("u", "U") "," IDENTITY("b", "B") "],\"outputs\":[\"F\",\"L\",\"I\",\"U\",\"B\"]}";
-
-static const char image_graph[] =
-    "{\"inputs\":[" PORT("x", "FP32", "[-1,1,2,2]") "],\"nodes\":[" IDENTITY("x", "y") "],"
-    "\"outputs\":[\"y\"]}";
-static const char classes_graph[] =
-    "{\"inputs\":[" PORT("x", "FP32", "[-1,3]") "],\"nodes\":[" IDENTITY("x", "y") "],"
-    "\"outputs\":[\"y\"]}";
-static const char fixed_graph[] =
-    "{\"inputs\":[" PORT("x", "FP32", "[2,2]") "],\"nodes\":[" IDENTITY("x", "y") "],"
-    "\"outputs\":[\"y\"]}";
-
-static struct fixture shared;
-static struct client *client;
-
-static void publish_all(const char *models)
-{
-    publish_linear(models, "m", 3, 1);
-    publish_graph(models, "simple", 1, simple_graph, NULL);
-    publish_graph(models, "types", 1, types_graph, NULL);
-    publish_graph(models, "image", 1, image_graph, NULL);
-    publish_graph(models, "classes", 1, classes_graph, "[\"red\",\"a \\\"b\\\"\",\"blue\"]");
-    publish_graph(models, "fixed", 1, fixed_graph, NULL);
-}
+static struct v2_client shared;
 
 static int open_shared(void **state)
 {
-    static const char *const arguments[] = {"--max-instances", "16", "--max-batch", "4",
-                                            "--threads", "1", NULL};
     (void)state;
-    fixture_open(&shared);
-    publish_all(shared.models);
-    fixture_serve(&shared, arguments);
-    client = client_new();
+    v2_open(&shared);
     return 0;
 }
 
 static int close_shared(void **state)
 {
     (void)state;
-    client_free(client);
-    fixture_end(&shared);
+    v2_close(&shared);
     return 0;
 }
 
-/* The answer has to be exactly `body`, or to contain it when it does not begin with a brace. */
 static void expect(const char *method, const char *path, const char *header, const char *send,
                    size_t size, int status, const char *body)
 {
-    struct reply *r = client_send(client, shared.port, method, path, header, send, size);
-    bool equal = strchr("{[", *body) ? strcmp(r->body, body) == 0 : strstr(r->body, body) != NULL;
-    if (r->status != status || !equal)
-        print_message("%s %s %s: %d %s\n", method, path, send ? send : "", r->status, r->body);
-    assert_int_equal(r->status, status);
-    if (!equal)
-        assert_string_equal(r->body, body);
-    reply_free(r);
+    v2_expect(&shared, method, path, header, send, size, status, body);
 }
 
 /* bad requests */
-
-#define X(members) "{\"inputs\":[{\"name\":\"x\"," members "}]}"
-#define FP32_1_4 "\"shape\":[1,4],\"datatype\":\"FP32\""
-#define GOOD FP32_1_4 ",\"data\":[1,2,3,4]"
 
 static const struct {
     const char *model, *body;
@@ -303,7 +245,7 @@ static void health_and_metadata_are_answered(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         expect("GET", cases[i][0], NULL, NULL, 0, 200, cases[i][1]);
     for (size_t i = 0; i < 3; i++) {
-        struct reply *r = client_call(client, shared.port, "GET", server[i], NULL, NULL);
+        struct reply *r = client_call(shared.client, shared.server.port, "GET", server[i], NULL, NULL);
         json_t *body = json_loads(r->body, 0, NULL);
         assert_int_equal(r->status, 200);
         assert_string_equal(json_string_value(json_object_get(body, "name")), "predictd");
@@ -415,233 +357,11 @@ static void the_largest_classes_are_named(void **state)
     }
 }
 
-/* binary data */
-
-static size_t answer_json_length(const struct reply *r)
-{
-    const char *name = "Inference-Header-Content-Length: ";
-    const char *line = strcasestr(r->headers, name);
-    assert_non_null(line);
-    return (size_t)strtoull(line + strlen(name), NULL, 10);
-}
-
-static struct reply *send_binary(const char *model, const char *json, const void *data,
-                                 size_t size)
-{
-    char path[128], header[128], body[4096];
-    size_t json_size = strlen(json);
-    assert_true(json_size + size <= sizeof body);
-    memcpy(body, json, json_size);
-    if (size)
-        memcpy(body + json_size, data, size);
-    snprintf(path, sizeof path, "/v2/models/%s/infer", model);
-    snprintf(header, sizeof header, "Inference-Header-Content-Length: %zu", json_size);
-    return client_send(client, shared.port, "POST", path, header, body, json_size + size);
-}
-
-static void binary_tensors_come_back_bit_by_bit(void **state)
-{
-    /* a quiet and a signalling NaN, a subnormal, negative zero */
-    uint32_t f[4] = {0x7fc00001, 0x7f800001, 1, 0x80000000};
-    int64_t l[2] = {INT64_MIN, INT64_MAX};
-    int32_t n[4] = {INT32_MIN, -1, 0, INT32_MAX};
-    uint8_t u[6] = {0, 1, 127, 128, 254, 255}, b[2] = {1, 0};
-    char data[56];
-    static const char json[] =
-        "{\"parameters\":{\"binary_data_output\":true},\"inputs\":["
-        "{\"name\":\"u\",\"shape\":[2,3],\"datatype\":\"UINT8\",\"parameters\":"
-        "{\"binary_data_size\":6}},"
-        "{\"name\":\"f\",\"shape\":[2,2],\"datatype\":\"FP32\",\"parameters\":"
-        "{\"binary_data_size\":16}},"
-        "{\"name\":\"i\",\"shape\":[2,1,2],\"datatype\":\"INT32\",\"parameters\":"
-        "{\"binary_data_size\":16}},"
-        "{\"name\":\"b\",\"shape\":[2,1],\"datatype\":\"BOOL\",\"parameters\":"
-        "{\"binary_data_size\":2}},"
-        "{\"name\":\"l\",\"shape\":[2],\"datatype\":\"INT64\",\"parameters\":"
-        "{\"binary_data_size\":16}}],"
-        "\"outputs\":[{\"name\":\"L\"},{\"name\":\"F\"},{\"name\":\"B\",\"parameters\":"
-        "{\"binary_data\":false}},{\"name\":\"U\"},{\"name\":\"I\"}]}";
-    (void)state;
-    memcpy(data, u, 6);
-    memcpy(data + 6, f, 16);
-    memcpy(data + 22, n, 16);
-    memcpy(data + 38, b, 2);
-    memcpy(data + 40, l, 16);
-    struct reply *r = send_binary("types", json, data, sizeof data);
-    size_t length = r->status == 200 ? answer_json_length(r) : 0;
-    if (r->status != 200)
-        print_message("%s\n", r->body);
-    assert_int_equal(r->status, 200);
-    assert_non_null(strcasestr(r->headers, "Content-Type: application/octet-stream"));
-    static const char answer[] =
-        "{\"model_name\":\"types\",\"model_version\":\"1\",\"outputs\":["
-        "{\"name\":\"L\",\"datatype\":\"INT64\",\"shape\":[2],\"parameters\":"
-        "{\"binary_data_size\":16}},"
-        "{\"name\":\"F\",\"datatype\":\"FP32\",\"shape\":[2,2],\"parameters\":"
-        "{\"binary_data_size\":16}},"
-        "{\"name\":\"B\",\"datatype\":\"BOOL\",\"shape\":[2,1],\"data\":[true,false]},"
-        "{\"name\":\"U\",\"datatype\":\"UINT8\",\"shape\":[2,3],\"parameters\":"
-        "{\"binary_data_size\":6}},"
-        "{\"name\":\"I\",\"datatype\":\"INT32\",\"shape\":[2,1,2],\"parameters\":"
-        "{\"binary_data_size\":16}}]}";
-    assert_int_equal(length, sizeof answer - 1);
-    assert_memory_equal(r->body, answer, sizeof answer - 1);
-    assert_int_equal(r->size, length + 16 + 16 + 6 + 16);
-    const char *tail = r->body + length;
-    assert_memory_equal(tail, l, 16);
-    assert_memory_equal(tail + 16, f, 16);
-    assert_memory_equal(tail + 32, u, 6);
-    assert_memory_equal(tail + 38, n, 16);
-    reply_free(r);
-}
-
-static void bad_binary_data_is_refused(void **state)
-{
-    static const struct {
-        const char *model, *json;
-        size_t size;
-        const char *error;
-    } cases[] = {
-        {"m", X(FP32_1_4 ",\"parameters\":{\"binary_data_size\":16}"), 15, "is incomplete"},
-        {"m", X(FP32_1_4 ",\"parameters\":{\"binary_data_size\":16}"), 17,
-         "unexpected additional input data for model 'm': 1 bytes"},
-        {"m", X(GOOD), 1, "unexpected additional input data for model 'm': 1 bytes"},
-        {"m", X(FP32_1_4 ",\"parameters\":{\"binary_data_size\":9223372036854775807}"), 16,
-         "unexpected total byte size 9223372036854775807 for input 'x', expecting 16"},
-        {"m", X(FP32_1_4 ",\"parameters\":{\"binary_data_size\":-1}"), 16,
-         "Unable to parse 'binary_data_size'"},
-        {"m", X("\"shape\":[16,4],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":256}"),
-         16, "is incomplete: 16 bytes of 256"},
-    };
-    static const char data[32];
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct reply *r = send_binary(cases[i].model, cases[i].json, data, cases[i].size);
-        if (!strstr(r->body, cases[i].error))
-            assert_string_equal(r->body, cases[i].error);
-        assert_int_equal(r->status, 400);
-        reply_free(r);
-    }
-    static const char flag[] =
-        "{\"inputs\":[{\"name\":\"b\",\"shape\":[1,1],\"datatype\":\"BOOL\",\"parameters\":"
-        "{\"binary_data_size\":1}}]}";
-    struct reply *r = send_binary("types", flag, "\2", 1);
-    assert_int_equal(r->status, 400);
-    assert_non_null(strstr(r->body, "a byte is neither 0 nor 1"));
-    reply_free(r);
-}
-
-static void what_is_not_finite_needs_binary_data(void **state)
-{
-    float x[3] = {1, INFINITY, NAN};
-    (void)state;
-    struct reply *r = send_binary("classes",
-                                  X("\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":"
-                                    "{\"binary_data_size\":12}"),
-                                  x, sizeof x);
-    assert_int_equal(r->status, 500);
-    assert_string_equal(r->body, "{\"error\":\"output 'y' is not finite, which JSON cannot say: "
-                                 "ask for binary data\"}");
-    assert_null(strcasestr(r->headers, "Inference-Header"));
-    reply_free(r);
-}
-
-static void a_body_without_json_is_the_only_input(void **state)
-{
-    float x[4] = {1, -2, 3, 0.5f};
-    double wide[4] = {1, -2, 3, 0.5}, y[3];
-    (void)state;
-    struct reply *r = send_binary("m", "", x, sizeof x);
-    assert_int_equal(r->status, 200);
-    size_t length = answer_json_length(r);
-    assert_int_equal(r->size, length + 12);
-    linear_reference(1, wide, y);
-    for (int i = 0; i < 3; i++) {
-        float got;
-        memcpy(&got, r->body + length + 4 * i, 4);
-        assert_true(got == (float)y[i]);
-    }
-    reply_free(r);
-    r = send_binary("m", "", x, 12);
-    assert_int_equal(r->status, 400);
-    assert_string_equal(r->body, "{\"error\":\"unexpected total byte size 12 for input 'x', "
-                                 "expecting 16\"}");
-    reply_free(r);
-    r = send_binary("simple", "", x, sizeof x);
-    assert_int_equal(r->status, 400);
-    assert_non_null(strstr(r->body, "Raw request must only have 1 input (found 1) to be deduced "
-                                    "but got 2 inputs in 'simple'"));
-    reply_free(r);
-}
-
-static void classes_come_as_counted_bytes(void **state)
-{
-    float x[6] = {1, 3.3f, 2, 7, -1, 7};
-    (void)state;
-    struct reply *r = send_binary(
-        "classes",
-        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"parameters\":"
-        "{\"binary_data_size\":24}}],\"outputs\":[{\"name\":\"y\",\"parameters\":"
-        "{\"classification\":1,\"binary_data\":true}}]}",
-        x, sizeof x);
-    assert_int_equal(r->status, 200);
-    size_t length = answer_json_length(r);
-    assert_non_null(strstr(r->body, "\"datatype\":\"BYTES\",\"shape\":[2,1],\"parameters\":"
-                                    "{\"binary_data_size\":38}"));
-    static const char bytes[] = "\x10\0\0\0" "3.300000:1:a \"b\"" "\x0e\0\0\0" "7.000000:0:red";
-    assert_int_equal(r->size, length + sizeof bytes - 1);
-    assert_memory_equal(r->body + length, bytes, sizeof bytes - 1);
-    reply_free(r);
-}
-
-/* Ten rows in batches of four: the outputs of all rows are in one piece. */
-static void a_request_larger_than_a_batch_is_one_answer(void **state)
-{
-    char json[2048], *p = json;
-    int32_t expected[80];
-    (void)state;
-    p += sprintf(p, "{\"inputs\":[");
-    for (int input = 0; input < 2; input++) {
-        p += sprintf(p, "%s{\"name\":\"INPUT%d\",\"shape\":[10,4],\"datatype\":\"INT32\",\"data\":[",
-                     input ? "," : "", input);
-        for (int i = 0; i < 40; i++)
-            p += sprintf(p, "%s%d", i ? "," : "", input ? i * i : 1000 + i);
-        p += sprintf(p, "]}");
-    }
-    sprintf(p, "],\"outputs\":[{\"name\":\"OUTPUT1\",\"parameters\":{\"binary_data\":true}},"
-               "{\"name\":\"OUTPUT0\",\"parameters\":{\"binary_data\":true}}]}");
-    for (int i = 0; i < 40; i++) {
-        expected[i] = 1000 + i - i * i;
-        expected[40 + i] = 1000 + i + i * i;
-    }
-    struct reply *r = send_binary("simple", json, NULL, 0);
-    assert_int_equal(r->status, 200);
-    size_t length = answer_json_length(r);
-    assert_int_equal(r->size, length + sizeof expected);
-    assert_memory_equal(r->body + length, expected, sizeof expected);
-    reply_free(r);
-}
-
-static void a_body_in_pieces_is_read_like_any(void **state)
-{
-    char request[1024], body[1024];
-    const char *json = X(GOOD);
-    (void)state;
-    int fd = socket_connect(shared.port);
-    snprintf(request, sizeof request,
-             "POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-             "5\r\n%.5s\r\n%zx\r\n%s\r\n0\r\n\r\n",
-             json, strlen(json) - 5, json + 5);
-    socket_send(fd, request);
-    assert_int_equal(socket_answer(fd, body, sizeof body), 200);
-    close(fd);
-}
-
 /* statistics */
 
 static json_t *statistics(const struct fixture *f, const char *path)
 {
-    struct reply *r = client_call(client, f->port, "GET", path, NULL, NULL);
+    struct reply *r = client_call(shared.client, f->port, "GET", path, NULL, NULL);
     assert_int_equal(r->status, 200);
     json_t *root = json_loads(r->body, JSON_REJECT_DUPLICATES, NULL);
     json_t *model = json_array_get(json_object_get(root, "model_stats"), 0);
@@ -837,13 +557,6 @@ int main(void)
         cmocka_unit_test(the_index_tells_what_is_there),
         cmocka_unit_test(json_requests_are_answered_in_json),
         cmocka_unit_test(the_largest_classes_are_named),
-        cmocka_unit_test(binary_tensors_come_back_bit_by_bit),
-        cmocka_unit_test(bad_binary_data_is_refused),
-        cmocka_unit_test(what_is_not_finite_needs_binary_data),
-        cmocka_unit_test(a_body_without_json_is_the_only_input),
-        cmocka_unit_test(classes_come_as_counted_bytes),
-        cmocka_unit_test(a_request_larger_than_a_batch_is_one_answer),
-        cmocka_unit_test(a_body_in_pieces_is_read_like_any),
         cmocka_unit_test(statistics_count_rows_batches_and_requests),
         cmocka_unit_test(requests_of_two_protocols_share_a_batch),
         cmocka_unit_test(a_model_is_loaded_over_the_admin_port),

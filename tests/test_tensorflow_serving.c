@@ -110,6 +110,9 @@ static void malformed_requests_are_refused(void **state)
         {"POST", "/v1/models/default/versions/HELLO:predict", "{}", 400, "Malformed request: "},
         {"POST", "/v1/models/default/versions/123/labels/a:predict", "{}", 400,
          "Malformed request: "},
+        {"PUT", "/v1/models/default", "{}", 400,
+         "{\"error\":\"Malformed request: PUT /v1/models/default\"}"},
+        {"DELETE", "/v1/models/default", NULL, 400, "Malformed request: DELETE /v1/models/def"},
         {"GET", "/v1/models", NULL, 400, "{\"error\":\"Missing model name in request.\"}"},
         {"POST", "/v1/models/default/versions/9223372036854775808:predict", "{}", 400,
          "{\"error\":\"Failed to convert version: 9223372036854775808\"}"},
@@ -140,7 +143,12 @@ static void bad_bodies_are_told_what_is_wrong(void **state)
         PREDICT("default", "{\"instances\":[\"x\"]}",
                 "JSON Value is not of expected type: instances[0]: expected a number, got a "
                 "string (byte 14)"),
-        PREDICT("default", "{\"instances\":[{\"b64\":\"aGk=\"}]}", "keys must be equal to: x: "),
+        PREDICT("default", "{\"instances\":[{\"b64\":\"aGk=\"}]}",
+                "JSON Value is not of expected type: instances[0]: expected a number, got a "
+                "string in base64: no input takes strings (byte 15)"),
+        PREDICT("default", "{\"inputs\":{\"b64\":\"aGk=\"}}",
+                "JSON Value is not of expected type: inputs: expected a number, got a string in "
+                "base64: no input takes strings (byte 11)"),
         PREDICT("default", "{\"signature_name\":1,\"instances\":[1]}",
                 "{\"error\":\"'signature_name' key must be a string value.\"}"),
         PREDICT("default", "{\"signature_name\":\"other\",\"instances\":[1]}",

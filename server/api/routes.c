@@ -80,7 +80,8 @@ static bool is_acceptable(const char *content_type)
 
 const char *api_method_name(enum http_method method)
 {
-    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "other"};
+    static const char *const methods[] = {"GET", "HEAD",  "POST",   "OPTIONS",
+                                          "PUT", "PATCH", "DELETE", "other"};
     return methods[method];
 }
 

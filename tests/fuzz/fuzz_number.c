@@ -1,6 +1,6 @@
 /*
  * Numbers: what number.h reads is what the C library reads, bit by bit; what it writes reads
- * back; and the three readers agree on what a number is.
+ * back; and all readers agree on what a number is.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -34,6 +34,36 @@ static void check_float(const char *begin, const char *behind, enum number_verdi
     free(text);
 }
 
+static void check_double(const char *begin, const char *behind, enum number_verdict verdict,
+                         double value)
+{
+    char *text = strndup(begin, (size_t)(behind - begin));
+    MUST(text);
+    double expected = strtod_l(text, NULL, c_locale);
+    if (verdict == NUMBER_OK)
+        MUST(memcmp(&value, &expected, sizeof value) == 0);
+    else
+        MUST(isinf(expected));
+    free(text);
+}
+
+static void check_unsigned(const char *begin, const char *behind, enum number_verdict verdict,
+                           uint64_t value)
+{
+    char *text = strndup(begin, (size_t)(behind - begin)), *end;
+    MUST(text);
+    errno = 0;
+    unsigned long long expected = strtoull(text, &end, 10);     /* which negates: -1 is 2^64-1 */
+    bool whole = *end == 0, negative = *text == '-' && expected != 0;
+    if (verdict == NUMBER_OK)
+        MUST(whole && !negative && errno == 0 && value == expected);
+    else if (verdict == NUMBER_RANGE)
+        MUST(whole && (negative || errno == ERANGE));
+    else
+        MUST(verdict == NUMBER_FRACTION && !whole);
+    free(text);
+}
+
 static void check_integer(const char *begin, const char *behind, enum number_verdict verdict,
                           int64_t value)
 {
@@ -64,6 +94,19 @@ static void check_writing(const uint8_t *data)
     MUST(memcmp(&back, &value, sizeof value) == 0);
 }
 
+static void check_writing_double(const uint8_t *data)
+{
+    char text[NUMBER_MAX_TEXT];
+    double value, back;
+    memcpy(&value, data, sizeof value);
+    if (!isfinite(value))
+        return;
+    const char *p = text, *end = text + number_write_double(text, value);
+    MUST(end > text && end <= text + sizeof text);
+    MUST(number_read_double(&p, end, &back) == NUMBER_OK && p == end);
+    MUST(memcmp(&back, &value, sizeof value) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *begin = (const char *)data, *end = begin + size;
@@ -84,7 +127,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (skipped)
         check_integer(begin, s, verdict, integer);
 
+    const char *d = begin, *u = begin;
+    double wide = 0;
+    verdict = number_read_double(&d, end, &wide);
+    MUST(skipped == (verdict == NUMBER_OK || verdict == NUMBER_RANGE));
+    MUST(d == (verdict == NUMBER_OK ? s : begin));
+    if (skipped)
+        check_double(begin, s, verdict, wide);
+
+    uint64_t natural = 0;
+    verdict = number_read_unsigned(&u, end, UINT64_MAX, &natural);
+    MUST(skipped == (verdict != NUMBER_INVALID));
+    MUST(u == (verdict == NUMBER_OK ? s : begin));
+    if (skipped)
+        check_unsigned(begin, s, verdict, natural);
+
     if (size >= 4)
         check_writing(data);
+    if (size >= 8)
+        check_writing_double(data);
     return 0;
 }

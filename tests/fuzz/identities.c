@@ -19,6 +19,9 @@ static const struct port {
     {{NN_FP32, {2, {-1, 2}}}, {NN_INT32, {1, {2}}}},
     {{NN_UINT8, {2, {-1, 2}}}},
     {{NN_INT32, {3, {-1, 2, 1}}}},
+    {{NN_FP64, {2, {-1, 2}}}, {NN_UINT64, {1, {-1}}}, {NN_INT16, {2, {-1, 1}}}},
+    {{NN_FP16, {2, {-1, 2}}}, {NN_BF16, {1, {-1}}}},
+    {{NN_INT8, {2, {-1, 3}}}, {NN_UINT16, {1, {-1}}}, {NN_UINT32, {2, {-1, 2}}}},
 };
 
 static struct served models[IDENTITIES];

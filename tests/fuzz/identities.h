@@ -8,7 +8,7 @@
 #include "server/tensor_rows.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { IDENTITIES = 9, IDENTITIES_ROWS = 8 };
+enum { IDENTITIES = 12, IDENTITIES_ROWS = 8 };
 
 void identities_open(void);
 
