@@ -20,7 +20,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wstrict-prototypes \
 OPTIMIZE := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O3)
 HARDEN   := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection)
 
-packages := libmicrohttpd jansson openblas zlib libcurl cmocka
+packages := libmicrohttpd gnutls jansson openblas zlib libcurl cmocka
 pkg_config = $(if $(CROSS),PKG_CONFIG_LIBDIR=/usr/lib/$(CROSS)/pkgconfig:/usr/share/pkgconfig) pkg-config
 pc_cflags = $(shell $(pkg_config) --cflags $(1) 2>/dev/null)
 pc_libs   = $(shell $(pkg_config) --libs $(1) 2>/dev/null)
@@ -35,7 +35,7 @@ LDFLAGS  += -pie -pthread -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 engine_libs  := $(call pc_libs,jansson openblas) -lm
-server_libs  := $(call pc_libs,libmicrohttpd zlib)
+server_libs  := $(call pc_libs,libmicrohttpd gnutls zlib)
 trainer_libs := $(call pc_libs,zlib)
 test_libs    := $(call pc_libs,libcurl cmocka)
 
@@ -149,11 +149,11 @@ help:
 
 # What a target needs, by pkg-config and in PATH; what is missing is installed where there
 # is apt, and listed elsewhere.
-build_modules := libmicrohttpd jansson openblas zlib
-build_needs   := gcc libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
-                 zlib1g-dev curl
+build_modules := libmicrohttpd gnutls jansson openblas zlib
+build_needs   := gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libjansson-dev \
+                 libopenblas-dev zlib1g-dev curl
 test_needs    := $(build_needs) libcurl4-openssl-dev libcmocka-dev libonnx-testdata python3 \
-                 haproxy nginx-light
+                 haproxy nginx-light openssl
 check_needs   := $(test_needs) clang libclang-rt-14-dev
 
 define need # programs, pkg-config modules, files, Debian packages
@@ -175,7 +175,7 @@ endef
 need-build:
 	$(call need,gcc pkg-config curl,$(build_modules),,$(build_needs))
 need-test:
-	$(call need,gcc pkg-config curl python3,$(packages),/usr/share/libonnx-testdata \
+	$(call need,gcc pkg-config curl python3 openssl,$(packages),/usr/share/libonnx-testdata \
 	    /usr/sbin/haproxy /usr/sbin/nginx,$(test_needs))
 need-check: need-test
 	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
@@ -274,6 +274,8 @@ check-layers:
 	    $(call refuse,cblas.h has one door: engine/kernels/gemm.c)
 	@grep -ln '#include <microhttpd.h>' -r engine trainer server | sed 1,2d \
 	    $(call refuse,microhttpd.h has at most two doors)
+	@grep -ln '#include <gnutls/' -r engine trainer server | grep -vx server/tls.c \
+	    $(call refuse,GnuTLS has one door: server/tls.c)
 	@grep -ln '#include <jansson.h>' -r engine | grep -v '^engine/formats/' \
 	    $(call refuse,in the engine only formats/ reads JSON)
 	@grep -nE '\<(printf|puts|exit|_exit|abort|pthread_create) ?\(' -r engine | grep -v '^[^:]*:[0-9]*: \*' \

@@ -1,6 +1,7 @@
 #include "server/healthcheck.h"
 
 #include "server/clock.h"
+#include "server/tls.h"
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
@@ -27,30 +28,53 @@ static bool limit_by(int fd, int64_t deadline)
            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0;
 }
 
-/* The answer as far as it fits, as text. false: errno says why there is none. */
-static bool ask(const struct addrinfo *address, char answer[ANSWER_SIZE])
+/* Sends the request and reads the answer to its end, or as far as it fits. `tls` may be NULL.
+ */
+static bool exchange(int fd, struct tls_client *tls, int64_t deadline, char answer[ANSWER_SIZE])
 {
-    int64_t deadline = clock_now() + PATIENCE_MS * INT64_C(1000000);
     size_t size = sizeof request - 1, got = 0;
-    ssize_t n = -1;
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ssize_t n =
+        tls ? tls_client_send(tls, request, size) : send(fd, request, size, MSG_NOSIGNAL);
 
-    if (fd < 0)
+    if (n != (ssize_t)size)
         return false;
-    if (limit_by(fd, deadline) && connect(fd, address->ai_addr, address->ai_addrlen) == 0 &&
-        send(fd, request, size, MSG_NOSIGNAL) == (ssize_t)size) {
-        while (got < ANSWER_SIZE - 1 && limit_by(fd, deadline)) {
-            n = recv(fd, answer + got, ANSWER_SIZE - 1 - got, 0);
-            if (n <= 0)
-                break;
-            got += (size_t)n;
-        }
+    n = -1;
+    while (got < ANSWER_SIZE - 1 && limit_by(fd, deadline)) {
+        char *end = answer + got;
+        size_t room = ANSWER_SIZE - 1 - got;
+        n = tls ? tls_client_receive(tls, end, room) : recv(fd, end, room, 0);
+        if (n < 0 && errno == EAGAIN)
+            continue; /* until the deadline */
+        if (n <= 0)
+            break;
+        got += (size_t)n;
     }
-    int why = errno == EAGAIN || errno == EINPROGRESS ? ETIMEDOUT : errno;
-    close(fd);
-    errno = why;
     answer[got] = 0;
     return got > 0 || n == 0;
+}
+
+/* The answer as text. false: *why says why there is none. */
+static bool ask(const struct addrinfo *address, bool secure, char answer[ANSWER_SIZE],
+                const char **why)
+{
+    int64_t deadline = clock_now() + PATIENCE_MS * INT64_C(1000000);
+    struct tls_client *tls = NULL;
+    bool answered = false;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *why = NULL;
+    if (fd >= 0 && limit_by(fd, deadline) &&
+        connect(fd, address->ai_addr, address->ai_addrlen) == 0) {
+        if (secure)
+            tls = tls_client_open(fd, PATIENCE_MS, why);
+        answered = (!secure || tls) && exchange(fd, tls, deadline, answer);
+    }
+    if (!answered && !*why)
+        *why = strerror(errno == EAGAIN || errno == EINPROGRESS ? ETIMEDOUT : errno);
+    tls_client_close(tls);
+    if (fd >= 0)
+        close(fd);
+    return answered;
 }
 
 /* 0: not an HTTP answer. *body: what follows the headers. */
@@ -69,7 +93,7 @@ int healthcheck(const struct options *o, struct nn_error *error)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     char port[16], answer[ANSWER_SIZE];
-    const char *body;
+    const char *body, *reason = "";
     int result = -1, status;
 
     if (o->port == 0)
@@ -86,9 +110,9 @@ int healthcheck(const struct options *o, struct nn_error *error)
 
     bool answered = false;
     for (const struct addrinfo *a = list; a && !answered; a = a->ai_next)
-        answered = ask(a, answer);
+        answered = ask(a, o->tls_cert != NULL, answer, &reason);
     if (!answered)
-        nn_fail(error, "no answer on port %s of %s: %s", port, o->host, strerror(errno));
+        nn_fail(error, "no answer on port %s of %s: %s", port, o->host, reason);
     else if ((status = status_of(answer, &body)) == 0)
         nn_fail(error, "no HTTP answer on port %s of %s", port, o->host);
     else if (status != 200)

@@ -38,6 +38,7 @@ enum {
 struct peer {
     struct watched watched;     /* first: it is found by it */
     const char *target_end;     /* of the request that is being read */
+    struct tls_pair *pair;      /* that it is presented; NULL: the connection is plain */
 };
 
 struct http_daemon {
@@ -277,6 +278,20 @@ static void *line_read(void *cls, const char *target, struct MHD_Connection *con
     return NULL;
 }
 
+/* The library's own way to renew certificates is a callback that is told nothing of whose
+ * connection it is for, and copies for every handshake. Here each connection holds the pair
+ * that was valid when it began. */
+static int present_certificate(struct http_daemon *d, struct MHD_Connection *connection,
+                               struct peer *peer)
+{
+    if (!d->application.tls)
+        return 0;
+    peer->pair = tls_take(d->application.tls);
+    return tls_present(
+        peer->pair,
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
+}
+
 static void connection_changed(void *cls, struct MHD_Connection *connection, void **context,
                                enum MHD_ConnectionNotificationCode code)
 {
@@ -287,8 +302,10 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
     d->quiet_turns = 0;
     atomic_fetch_add_explicit(&d->n_connections, started ? 1 : -1, memory_order_relaxed);
     if (!started) {
-        if (peer)
+        if (peer) {
             watch_leave(&d->watch, &peer->watched);
+            tls_release(peer->pair);
+        }
         free(peer);
         *context = NULL;
         return;
@@ -296,11 +313,12 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
     int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     peer = calloc(1, sizeof *peer);
     *context = peer;
-    if (!peer) {
+    if (peer)
+        peer->watched = (struct watched){.socket = fd, .stage = WATCH_NONE};
+    if (!peer || present_certificate(d, connection, peer) < 0) {
         shutdown(fd, SHUT_RDWR);
         return;
     }
-    peer->watched = (struct watched){.socket = fd, .stage = WATCH_NONE};
     watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
 }
 
@@ -318,6 +336,29 @@ static void ignore_message(void *cls, const char *format, va_list arguments)
 
 /* daemons */
 
+static struct MHD_Daemon *start_library(struct http_daemon *d)
+{
+    const struct http_application *a = &d->application;
+    struct tls_pair *pair = a->tls ? tls_take(a->tls) : NULL;
+    struct MHD_OptionItem secure[] = {
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, pair ? (void *)tls_certificate(pair) : NULL},
+        {MHD_OPTION_HTTPS_MEM_KEY, 0, pair ? (void *)tls_key(pair) : NULL},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES},
+        {MHD_OPTION_END, 0, NULL}};
+    struct MHD_Daemon *library = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+            MHD_USE_ERROR_LOG | (pair ? MHD_USE_TLS : 0),
+        0, NULL, NULL, handle, d, MHD_OPTION_EXTERNAL_LOGGER, ignore_message, NULL, /* first */
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)a->max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 0,
+        MHD_OPTION_URI_LOG_CALLBACK, line_read, d, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped,
+        NULL, MHD_OPTION_NOTIFY_COMPLETED, completed, d, MHD_OPTION_NOTIFY_CONNECTION,
+        connection_changed, d, MHD_OPTION_ARRAY, pair ? secure : secure + 3, MHD_OPTION_END);
+    tls_release(pair); /* read by now */
+    return library;
+}
+
 struct http_daemon *http_open(const struct http_application *application, struct nn_error *error)
 {
     struct http_daemon *d = calloc(1, sizeof *d);
@@ -332,19 +373,7 @@ struct http_daemon *http_open(const struct http_application *application, struct
                                          [WATCH_IDLE] = application->idle_timeout},
                               .cut = application->counters->cut};
     http_pool_init(&d->pool, &d->application);
-    d->library = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, handle, d,
-        MHD_OPTION_EXTERNAL_LOGGER, ignore_message, NULL,                       /* first */
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)application->max_connections,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-        MHD_OPTION_STRICT_FOR_CLIENT, 0,
-        MHD_OPTION_URI_LOG_CALLBACK, line_read, d,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, completed, d,
-        MHD_OPTION_NOTIFY_CONNECTION, connection_changed, d,
-        MHD_OPTION_END);
+    d->library = start_library(d);
     if (!d->library) {
         free(d);
         nn_fail(error, "libmicrohttpd does not start");

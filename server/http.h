@@ -13,6 +13,7 @@
 #include "server/buffer.h"
 #include "server/coding.h"
 #include "server/metrics.h"
+#include "server/tls.h"
 #include <stdatomic.h>
 #include <sys/socket.h>
 
@@ -107,6 +108,7 @@ struct http_application {
      * for a body to come and for an answer to be taken, and between two requests. */
     int64_t header_timeout, body_timeout, idle_timeout;
 
+    struct tls *tls;                    /* NULL: connections are plain */
     const atomic_bool *draining;        /* answers say Connection: close */
     struct connection_counters *counters;
 };

@@ -186,6 +186,8 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .header_timeout = (int64_t)(o->header_timeout * 1e9),
                                            .body_timeout = (int64_t)(o->body_timeout * 1e9),
                                            .idle_timeout = (int64_t)(o->idle_timeout * 1e9),
+                                           .tls = l->admin ? l->server->guards.admin_tls
+                                                           : l->server->guards.tls,
                                            .draining = &l->server->draining,
                                            .counters = &l->counters->connection};
     struct batcher_settings settings = {.loop = l->index,

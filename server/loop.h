@@ -6,6 +6,7 @@
 #define SERVER_LOOP_H
 
 #include "server/batcher.h"
+#include "server/guards.h"
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/options.h"
@@ -51,8 +52,7 @@ struct loop {
 struct server {
     const struct options *options;
     struct registry *registry;
-    struct access *access;      /* NULL: anybody may ask */
-    struct cors *cors;          /* NULL: no page of another origin may */
+    struct guards guards;
     struct workers *workers;
     struct loop *loops;         /* the last one is the admin listener's */
     int n_loops;

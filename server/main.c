@@ -4,9 +4,8 @@
  * The main thread accepts connections and takes signals; event loops answer (loop.h); the
  * registry's thread loads models (registry.h).
  */
-#include "server/access.h"
 #include "server/clock.h"
-#include "server/cors.h"
+#include "server/guards.h"
 #include "server/healthcheck.h"
 #include "server/log.h"
 #include "server/loop.h"
@@ -137,36 +136,14 @@ static int accept_until(struct acceptor *a, int64_t until)
     }
 }
 
-/* who may ask */
+/* the server */
 
-static int open_guards(struct server *s, struct nn_error *error)
-{
-    const struct options *o = s->options;
-    if (o->cors_origins && !(s->cors = cors_open(o->cors_origins, error)))
-        return -1;
-    if ((o->admin_token_file || o->api_key_file) &&
-        !(s->access = access_open(o->admin_token_file, o->api_key_file, error)))
-        return -1;
-    return 0;
-}
-
-static void free_guards(struct server *s)
-{
-    access_free(s->access);
-    cors_free(s->cors);
-}
-
-/* On the registry's thread, with every reload. */
+/* With every reload. */
 static int refresh(void *context, struct nn_error *error)
 {
     struct server *s = context;
-    int result = s->access ? access_reload(s->access, error) : 0;
-    if (result < 0)
-        log_event(LOG_ERROR, "keys kept", LOG_TEXT("reason", error->text));
-    return result;
+    return guards_reload(&s->guards, error);
 }
-
-/* the server */
 
 static int publish(void *context, struct table *table)
 {
@@ -238,7 +215,10 @@ static int open_listeners(struct acceptor *a, const struct options *o, struct nn
         return -1;
     log_event(LOG_INFO, "listening", LOG_TEXT("host", o->host), LOG_INTEGER("port", port),
               LOG_TEXT("admin_host", o->admin_host), LOG_INTEGER("admin_port", admin_port),
-              LOG_INTEGER("threads", o->threads), LOG_TEXT("version", PREDICTD_VERSION));
+              LOG_INTEGER("threads", o->threads),
+              LOG_TEXT("scheme", o->tls_cert ? "https" : "http"),
+              LOG_TEXT("admin_scheme", o->admin_tls_cert ? "https" : "http"),
+              LOG_TEXT("version", PREDICTD_VERSION));
     return 0;
 }
 
@@ -282,7 +262,7 @@ static int serve(const struct options *o, struct nn_error *error)
         nn_fail(error, "out of memory");
         goto done;
     }
-    if (open_guards(&server, error) < 0 || catch_signals(error) < 0 ||
+    if (guards_open(&server.guards, o, error) < 0 || catch_signals(error) < 0 ||
         open_listeners(&a, o, error) < 0)
         goto done;
     options_warn_of_variables();
@@ -316,7 +296,7 @@ done:
         lost += loop_release(&server.loops[i]);
     if (server.registry)
         registry_free(server.registry);
-    free_guards(&server);
+    guards_close(&server.guards);
     workers_free(server.workers);
     free(server.loops);
     if (result == 0)
@@ -328,9 +308,9 @@ done:
 
 static int check(const struct options *o, struct nn_error *error)
 {
-    struct server server = {.options = o};
-    int result = open_guards(&server, error);
-    free_guards(&server);
+    struct guards guards;
+    int result = guards_open(&guards, o, error);
+    guards_close(&guards);
     nn_engine_start();
     const struct registry_settings settings = {.models = o->models, .load = o->load_model};
     return registry_check(&settings, o->default_model, error) < 0 ? -1 : result;

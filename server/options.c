@@ -48,6 +48,14 @@ static const struct row {
      NULL, 0, 0, "tokens that admin requests need, which the data port then takes, too"},
     {"--api-key-file", "PREDICTD_API_KEY_FILE", "FILE", TEXT, AT(api_key_file), NULL, 0, 0,
      "keys of which requests to the data port need one"},
+    {"--tls-cert", "PREDICTD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, 0, 0,
+     "certificate and its chain, PEM: TLS on the data port"},
+    {"--tls-key", "PREDICTD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, 0, 0,
+     "the certificate's private key, PEM"},
+    {"--admin-tls-cert", "PREDICTD_ADMIN_TLS_CERT", "FILE", TEXT, AT(admin_tls_cert), NULL, 0,
+     0, "the same for the admin port"},
+    {"--admin-tls-key", "PREDICTD_ADMIN_TLS_KEY", "FILE", TEXT, AT(admin_tls_key), NULL, 0, 0,
+     "its key"},
     {"--cors-origins", "PREDICTD_CORS_ORIGINS", "LIST", TEXT, AT(cors_origins), NULL, 0, 0,
      "origins whose pages may ask, with commas between them, or *"},
     {"--model-control", "PREDICTD_MODEL_CONTROL", "MODE", CONTROL, AT(model_control), "none", 0,
@@ -278,6 +286,11 @@ int options_read(struct options *o, int argc, char **argv, struct nn_error *erro
     for (int i = 1; i < argc; i++)
         if (read_argument(o, &i, argc, argv, error) < 0)
             return -1;
+    if (!o->tls_cert != !o->tls_key)
+        return nn_fail(error, "--tls-cert and --tls-key: one is of no use without the other");
+    if (!o->admin_tls_cert != !o->admin_tls_key)
+        return nn_fail(error, "--admin-tls-cert and --admin-tls-key: one is of no use without "
+                              "the other");
     if (!o->admin_token_file && !system_is_loopback(o->admin_host))
         return nn_fail(error,
                        "--admin-host: expected a loopback address, got \"%s\": whoever reaches "

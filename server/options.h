@@ -16,6 +16,7 @@ struct options {
     const char *host, *admin_host;
     const char *default_model;  /* NULL: none */
     const char *admin_token_file, *api_key_file, *cors_origins; /* NULL: none */
+    const char *tls_cert, *tls_key, *admin_tls_cert, *admin_tls_key; /* NULL: no TLS */
     const char *load_model;     /* names between commas, "*" for all; NULL: none */
     int64_t port, admin_port;   /* 0: a free one */
     int64_t threads;            /* event loops */

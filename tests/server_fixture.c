@@ -346,6 +346,7 @@ void publish_linear(const char *models, const char *name, int version, double sc
 
 struct client {
     CURL *curl;
+    char certificate[FIXTURE_PATH]; /* "": no TLS */
     struct reply reply;         /* of the request that is going on */
 };
 
@@ -355,6 +356,13 @@ struct client *client_new(void)
     assert_non_null(c);
     c->curl = curl_easy_init();
     assert_non_null(c->curl);
+    return c;
+}
+
+struct client *client_new_secure(const char *certificate)
+{
+    struct client *c = client_new();
+    snprintf(c->certificate, sizeof c->certificate, "%s", certificate);
     return c;
 }
 
@@ -405,7 +413,8 @@ struct reply *client_send(struct client *c, int port, const char *method, const 
     long status = 0, connects = 0;
 
     assert_non_null(reply);
-    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", port, path);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%d%s", *c->certificate ? "https" : "http", port,
+             path);
     headers = curl_slist_append(headers, header ? header : "Content-Type: application/json");
     headers = curl_slist_append(headers, "Expect:");
     curl_easy_reset(c->curl);
@@ -418,6 +427,8 @@ struct reply *client_send(struct client *c, int port, const char *method, const 
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, reply);
     curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, collect_headers);
     curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, reply);
+    if (*c->certificate)
+        curl_easy_setopt(c->curl, CURLOPT_CAINFO, c->certificate);
     if (body) {
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body);
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE, (long)size);

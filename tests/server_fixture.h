@@ -88,6 +88,10 @@ struct reply {
  * more header line. */
 struct client *client_new(void);
 void client_free(struct client *client);
+
+/* The same by TLS, with who shows a certificate that this file vouches for. A handshake that
+ * fails is status 0. */
+struct client *client_new_secure(const char *certificate);
 struct reply *client_call(struct client *client, int port, const char *method, const char *path,
                           const char *header, const char *body);
 struct reply *client_send(struct client *client, int port, const char *method, const char *path,

@@ -303,7 +303,7 @@ static void a_reload_takes_new_keys_and_keeps_the_old_for_a_broken_file(void **s
     assert_int_equal(request(g.f.admin_port, "POST", "/reload", "", NULL, 0), 500);
     assert_int_equal(call(g.f.port, "GET", "/models", "X-API-Key: new-key", NULL), 200);
     char *log = fixture_log(&g.f);
-    assert_non_null(strstr(log, "keys kept"));
+    assert_non_null(strstr(log, "secrets kept"));
     free(log);
 
     write_text(g.keys, KEY "\n");

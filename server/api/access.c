@@ -1,7 +1,4 @@
-#include "server/access.h"
-
 #include "server/api/api.h"
-#include "server/cors.h"
 #include <string.h>
 #include <strings.h>
 
@@ -34,7 +31,7 @@ static enum access_role role_of(const struct http_request *r, struct access *a, 
 int api_authorize(struct http_request *r)
 {
     const struct loop *l = api_loop(r);
-    struct access *a = l->server->access;
+    struct access *a = l->server->guards.access;
     bool admin = l->admin || (r->route && r->route->admin), presented;
 
     if (!a || (r->route && r->route->open) ||
@@ -77,7 +74,7 @@ static int answer_preflight(struct http_request *r, const char *origin)
 
 int api_check_origin(struct http_request *r)
 {
-    const struct cors *cors = api_loop(r)->server->cors;
+    const struct cors *cors = api_loop(r)->server->guards.cors;
     bool admin = r->route && r->route->admin;
 
     if (!cors && !admin)

@@ -1,6 +1,5 @@
 #include "server/api/api.h"
 
-#include "server/access.h"
 #include "server/api/open_inference.h"
 #include "server/api/path.h"
 #include "server/api/tensorflow_serving.h"
@@ -113,7 +112,8 @@ static int refuse_method(struct http_request *r)
 static const struct route *find_route(struct http_request *r)
 {
     const struct loop *l = api_loop(r);
-    bool admin = l->admin || (l->server->access && access_has_tokens(l->server->access));
+    const struct access *access = l->server->guards.access;
+    bool admin = l->admin || (access && access_has_tokens(access));
 
     for (int i = 0; i < api_n_routes; i++)
         if ((!api_routes[i].admin || admin) &&

@@ -38,7 +38,7 @@ if [ ! -e "$tree/ready" ]; then
     quietly inside apt-get update -q
     quietly inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         make pkg-config qemu-user-static gcc-$triplet libc6-dev-arm64-cross \
-        lib{microhttpd,jansson,openblas,cmocka}-dev:arm64 libcurl4-openssl-dev:arm64 zlib1g-dev:arm64
+        lib{microhttpd,gnutls28,jansson,openblas,cmocka}-dev:arm64 libcurl4-openssl-dev:arm64 zlib1g-dev:arm64
     touch "$tree/ready"
 fi
 
