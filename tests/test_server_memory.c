@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,10 @@ static const struct form {
      "{\"id\":\"1\",\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,4],"
      "\"data\":[1,2,3,4]}]}",
      "\"data\":["},
+    {"/v1/models/m:predict", body, "[["},
+    {"/models/apart/predict", body, "[["},   /* by worker threads */
+    {"/models/mean/predict", body, "[["},    /* by its members, here */
+    {"/models/apart_mean/predict", body, "[["},
 };
 
 /* Which of the scales 1 and 2 the answer is from; fails where it is from neither. */
@@ -155,11 +160,35 @@ static void assert_defined(int status, const char *answer)
         assert_memory_equal(answer, "{\"error\":", 9);
 }
 
-static void start(struct fixture *f)
+static void configure(const struct fixture *f, const char *model, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", f->models, model);
+    mkdir(path, 0755);
+    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void publish_others(const struct fixture *f)
+{
+    publish_linear(f->models, "apart", 1, 1);
+    configure(f, "apart", "{\"threads\":1}");
+    publish_linear(f->models, "one", 1, 0.5);
+    publish_linear(f->models, "two", 1, 1.5);
+    configure(f, "mean", "{\"ensemble\":[\"one\",\"two\"]}");
+    configure(f, "apart_mean", "{\"ensemble\":[\"m\",\"apart\"]}");
+}
+
+static void start(struct fixture *f, void (*publish)(const struct fixture *f))
 {
     fixture_open(f);
     publish_linear(f->models, "m", 1, 1);
-    fixture_start(f, (const char *[]){"--threads", "1", NULL});
+    if (publish)
+        publish(f);
+    fixture_start(f, (const char *[]){"--threads", "1", "--default-model", "m", NULL});
     fixture_wait_ready(f);
 }
 
@@ -186,7 +215,7 @@ static void a_prediction_without_memory_harms_no_other(void **state)
     (void)state;
     struct fixture f;
     need_server();
-    start(&f);
+    start(&f, publish_others);
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         torture_predictions(&f, &forms[i], false);
         torture_predictions(&f, &forms[i], true);
@@ -201,7 +230,7 @@ static void a_reload_without_memory_leaves_what_is_served(void **state)
     struct fixture f;
     char answer[4096];
     need_server();
-    start(&f);
+    start(&f, NULL);
     int64_t before = 0;
     for (int sticky = 0; sticky < 2; sticky++) {
         long failed = 1;
