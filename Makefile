@@ -47,7 +47,8 @@ server_sources  := $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c
 helper_sources  := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 test_sources    := $(wildcard tests/test_*.c)
 gradient_tests  := $(wildcard tests/gradients/test_*.c)
-bench_sources   := $(wildcard tests/bench/*.c)
+bench_programs  := $(wildcard tests/bench/bench_*.c tests/bench/*_server.c)
+bench_sources   := $(filter-out $(bench_programs),$(wildcard tests/bench/*.c))
 fuzz_helpers    := tests/fuzz/file.c tests/fuzz/identities.c
 fuzz_targets    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -56,7 +57,7 @@ tests    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(test_sources))
 gradients:= $(patsubst tests/gradients/%.c,$(BUILD)/tests/%,$(gradient_tests))
 replays  := $(addprefix $(BUILD)/tests/test_fuzz_,$(fuzz_targets))
 fuzzers  := $(addprefix $(BUILD)/fuzz/,$(fuzz_targets))
-benches  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_sources))
+benches  := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_programs))
 quiet     = $(if $(V),,@echo "  $(1)	$@";)
 
 # ---- what there is to build -----------------------------------------------------------------
@@ -101,7 +102,9 @@ $(gradients): $(BUILD)/tests/%: $(BUILD)/obj/tests/gradients/%.o $(gradient_rows
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(trainer_libs) $(test_libs) $(engine_libs)
 
-$(benches): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(test_archives)
+$(BUILD)/libbench.a: $(call objects,$(bench_sources))
+
+$(benches): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libbench.a $(test_archives)
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
@@ -141,7 +144,8 @@ help:
 	@echo 'make container-test  build the image of docker/Dockerfile and run it; needs root'
 	@echo 'make fuzz          look for crashes, SECONDS=60 for each target'
 	@echo 'make arm64-test    cross-build for arm64, unit tests under qemu; needs root'
-	@echo 'make bench         measure beside a bare libmicrohttpd server'
+	@echo 'make bench         measure beside a bare libmicrohttpd server, and other servers that'
+	@echo '                   make bench-peers installs'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make format        clang-format of the lines that differ from the last commit'
 	@echo 'make clean         remove build/'
@@ -237,6 +241,14 @@ container-test: need-container
 arm64-test:
 	$(call need,curl,,/usr/sbin/debootstrap,curl debootstrap)
 	@tests/container/arm64.sh
+
+# Servers to compare with; `make bench` measures what is there.
+.PHONY: bench-peers
+bench-peers:
+	$(call need,node npm,,/usr/lib/python3/dist-packages/torch /usr/lib/python3/dist-packages/fastapi \
+	    /usr/lib/python3/dist-packages/uvicorn,$(if $(shell command -v npm),,nodejs npm) \
+	    python3-torch python3-fastapi python3-uvicorn)
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(BUILD)/peers fastify@4 onnxruntime-node@1
 
 .PHONY: bench
 bench: need-test

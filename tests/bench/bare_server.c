@@ -18,9 +18,16 @@ static const char answer[] =
     "\"model_version\":\"1\"}";
 
 struct body {
-    size_t size;
-    char data[65536];
+    size_t size, capacity;
+    char data[];
 };
+
+static size_t length_of(struct MHD_Connection *connection)
+{
+    const char *text =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
+    return text ? strtoull(text, NULL, 10) : 0;
+}
 
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *data,
@@ -30,14 +37,15 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     (void)cls, (void)url, (void)method, (void)version;
 
     if (!body) {
-        *state = body = malloc(sizeof *body);
+        size_t length = length_of(connection);
+        *state = body = malloc(sizeof *body + length);
         if (!body)
             return MHD_NO;
-        body->size = 0;
+        *body = (struct body){.capacity = length};
         return MHD_YES;
     }
     if (*size) {
-        if (body->size + *size <= sizeof body->data)
+        if (*size <= body->capacity - body->size)
             memcpy(body->data + body->size, data, *size);
         body->size += *size;
         *size = 0;
