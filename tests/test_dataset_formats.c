@@ -166,7 +166,6 @@ static void idx_plain_and_packed_is_the_same_data(void **state)
 }
 
 #define ONE_ROW "\2\0\0\0\1\0\0\0\2"
-
 static void idx_floats_and_integers_are_big_endian(void **state)
 {
     (void)state;
@@ -235,8 +234,6 @@ static void a_bad_csv_names_line_and_column(void **state)
         {CSV(HEADER), BYTES("a,b,kind\n1,2,x\n3\n"),
          "t.csv:3: column 1 (\"b\") is missing: 1 columns, expected 3"},
         {CSV(), BYTES("1,2,x\n3,4,y,z\n"), "t.csv:2: 4 columns, expected 3"},
-        {CSV(), BYTES("1,2,x\n\n3,4,y\n"),
-         "t.csv:2: column 1 is missing: 1 columns, expected 3"},
         {CSV(), BYTES("1,2,x\n3,abc,y\n"),
          "t.csv:2: column 1: expected a number, got \"abc\""},
         {CSV(HEADER), BYTES("a,petal width,kind\n1,2,x\n3,abc,y\n"),
@@ -333,7 +330,7 @@ static void csv_is_read_as_its_standard_says(void **state)
     } rows[] = {
         {CSV(), BYTES("1,2,aaa\r\n3,4,bbb\r\n"), {"aaa", "bbb"}},
         {CSV(), BYTES("1,2,aaa\n3,4,bbb"), {"aaa", "bbb"}},
-        {CSV(), BYTES("1,2,aaa\n3,4,bbb\n\n\r\n\n"), {"aaa", "bbb"}},
+        {CSV(), BYTES("\n1,2,aaa\n \n\r\n3,4,bbb\n\n\r\n\n"), {"aaa", "bbb"}},
         {CSV(), BYTES("\"1\",\"2\",\"aaa\"\n3,4,bbb\n"), {"aaa", "bbb"}},
         {CSV(), BYTES("1,2,\"b,bb\"\n3,4,\"b\r\nbb\"\n"), {"b\r\nbb", "b,bb"}},
         {CSV(), BYTES("1,2,\"b\"\"bb\"\n3,4,\"\"\"\"\n"), {"\"", "b\"bb"}},
@@ -449,8 +446,7 @@ static void features_are_read_by_what_the_file_is(void **state)
         {"data", BYTES("\0\0\x08\2\0\0\0\2\0\0\0\2\1\2\3\4")},
         {"data", BYTES("[1, 2]\n[3, 4]\n")},
         {"t.jsonl", BYTES("[1, 2]\r\n[3.0, 4e0]")},
-        {"data", BYTES("{\"x\": [1, 2]}\n{\"x\": [3, 4]}\n\n")},
-        {"t.jsonl", BYTES("\n[1, 2]\n \t\r\n\n[3, 4]\n")},
+        {"data", BYTES("{\"x\": [1, 2]}\n\n \t\r\n{\"x\": [3, 4]}\n\n")},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct nn_error error = {0};

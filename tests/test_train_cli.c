@@ -534,6 +534,7 @@ static void several_labels_are_learned_and_their_loss_is_the_mean(void **state)
     snprintf(folder, sizeof folder, "%s", recipe);
     *strrchr(folder, '/') = '\0';
     assert_int_equal(RUN("fit", recipe, "--data", folder, "--out", scratch_path("both")), 0);
+    assert_says("out", "accuracy 100.00%");
     char bundle[512];
     snprintf(bundle, sizeof bundle, "%s", scratch_path("both/1/model.safetensors"));
     assert_int_equal(RUN("predict", bundle, scratch_path("both.csv")), 0);

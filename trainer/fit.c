@@ -128,18 +128,32 @@ static double run_batch(struct trainer *t, const struct dataset *set, const int6
                                                       set->classes ? NULL : t->targets});
 }
 
+/* What of a row is right or wrong: its class, or each of several yes-or-no answers; 0: it is
+ * numbers, which are only near. */
+static int64_t answers_of_row(const struct trainer *t)
+{
+    if (t->set->classes)
+        return 1;
+    return t->recipe->loss == LOSS_SIGMOID_CROSS_ENTROPY ? t->n_targets : 0;
+}
+
 static int64_t count_correct(const struct trainer *t)
 {
     int64_t n = executor_output_size(t->executor), correct = 0;
     const nn_real *logits = executor_output(t->executor);
-    for (int64_t i = 0; t->set->classes && i < t->rows; i++)
-        correct += metric_class(logits + i * n, n, 0) == t->classes[i];
+    if (t->set->classes)
+        for (int64_t i = 0; i < t->rows; i++)
+            correct += metric_class(logits + i * n, n, 0) == t->classes[i];
+    else if (answers_of_row(t) > 0)
+        for (int64_t i = 0; i < t->rows * n; i++)
+            correct += (logits[i] > 0) == (t->targets[i] > 0.5);
     return correct;
 }
 
-static double accuracy_of(const struct dataset *set, int64_t correct, int64_t samples)
+static double accuracy_of(const struct trainer *t, int64_t correct, int64_t samples)
 {
-    return set->classes && samples > 0 ? (double)correct / (double)samples : NAN;
+    int64_t answers = samples * answers_of_row(t);
+    return answers > 0 ? (double)correct / (double)answers : NAN;
 }
 
 static void run_set(struct trainer *t, const struct dataset *set, const int64_t *order,
@@ -155,7 +169,7 @@ static void run_set(struct trainer *t, const struct dataset *set, const int64_t 
             break;
     }
     *loss = sum / (double)set->n;
-    *accuracy = accuracy_of(set, correct, set->n);
+    *accuracy = accuracy_of(t, correct, set->n);
 }
 
 /* ---- a step ----------------------------------------------------------------------------- */
@@ -346,12 +360,12 @@ static enum fit_end run_epoch(struct trainer *t, const struct dataset *train,
                                  &(struct fit_progress){epoch->epoch, recipe->epochs, *done,
                                                         per_epoch, samples, now() - begin,
                                                         loss / (double)samples,
-                                                        accuracy_of(train, correct, samples)});
+                                                        accuracy_of(t, correct, samples)});
     }
     epoch->learning_rate = t->rate;
     epoch->seconds = now() - begin;
     epoch->loss = samples > 0 ? loss / (double)samples : NAN;
-    epoch->accuracy = accuracy_of(train, correct, samples);
+    epoch->accuracy = accuracy_of(t, correct, samples);
     return end;
 }
 

@@ -434,6 +434,14 @@ done:
 
 /* loading */
 
+/* A line with nothing on it is no row of a table of several columns; in one of a single column
+ * it is a value that is missing. */
+static bool is_blank_line(const struct csv_file *file)
+{
+    const struct records *records = &file->records;
+    return records->n_fields == 1 && !*records->fields[0] && file->n_columns != 1;
+}
+
 static int load_file(struct dataset *set, const char *path, const struct csv_settings *settings,
                      const struct dataset_request *request, bool unlabelled,
                      struct nn_error *error)
@@ -450,6 +458,8 @@ static int load_file(struct dataset *set, const char *path, const struct csv_set
         set->n_targets = json_is_array(settings->label)
                        ? (int)json_array_size(settings->label) : 1;
     while ((more = records_next(&file.records, error)) > 0) {
+        if (is_blank_line(&file))
+            continue;
         if (first && find_columns(&file, error) != 0)
             goto done;
         if (!(first && settings->header) && read_row(&file, set, error) != 0)
