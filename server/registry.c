@@ -201,7 +201,7 @@ static void wait_for_work(struct registry *r)
     while (!r->stop && !r->asked && !r->waiting && !has_time(r)) {
         struct timespec until = {r->look / 1000000000, r->look % 1000000000};
         if (r->look)
-            pthread_cond_timedwait(&r->changed, &r->lock, &until);
+            pthread_cond_clockwait(&r->changed, &r->lock, CLOCK_MONOTONIC, &until);
         else
             pthread_cond_wait(&r->changed, &r->lock);
     }
@@ -233,7 +233,7 @@ static void *run_registry(void *arg)
         stop = r->stop;
         pthread_mutex_unlock(&r->lock);
     }
-    struct reload_report report = {.problem = "the server is stopping"};
+    struct reload_report report = {.problem = "the server is stopping", .stopping = true};
     tell(task.waiting, &report);
     tell(r->waiting, &report); /* nobody is added any more */
     scope_release(&task.scope);
@@ -243,16 +243,6 @@ static void *run_registry(void *arg)
     pthread_cond_signal(&r->over);
     pthread_mutex_unlock(&r->lock);
     return NULL;
-}
-
-static void open_conditions(struct registry *r)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->changed, &attributes);
-    pthread_cond_init(&r->over, &attributes);
-    pthread_condattr_destroy(&attributes);
 }
 
 struct registry *registry_open(const struct registry_settings *settings, struct nn_error *error)
@@ -269,7 +259,8 @@ struct registry *registry_open(const struct registry_settings *settings, struct 
     r->first = true;
     r->last = &r->waiting;
     pthread_mutex_init(&r->lock, NULL);
-    open_conditions(r);
+    pthread_cond_init(&r->changed, NULL);
+    pthread_cond_init(&r->over, NULL);
     if (pthread_create(&r->thread, NULL, run_registry, r) != 0) {
         nn_fail(error, "cannot start the thread that loads models");
         table_release(r->table);
@@ -289,7 +280,7 @@ bool registry_stop(struct registry *r, int64_t stop_by)
     r->stop = true;
     pthread_cond_signal(&r->changed);
     while (!r->ended && waited == 0)
-        waited = pthread_cond_timedwait(&r->over, &r->lock, &until);
+        waited = pthread_cond_clockwait(&r->over, &r->lock, CLOCK_MONOTONIC, &until);
     bool ended = r->ended;
     pthread_mutex_unlock(&r->lock);
     return ended && pthread_join(r->thread, NULL) == 0;

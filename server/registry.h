@@ -26,6 +26,7 @@ struct reload_report {
     struct reload_entry *entries;       /* by name */
     char problem[512];          /* the folder itself could not be read, or "" */
     char beside[512];           /* what is reread besides the models was not, or "" */
+    bool stopping;              /* the server ends: nothing was done */
 };
 
 /* Who decides what is loaded, and when. */
@@ -79,7 +80,7 @@ struct registry *registry_open(const struct registry_settings *settings,
                                struct nn_error *error);
 
 /* Lets the run that is going on finish and ends the thread; who waits for another run gets a
- * report with a problem. False: that took longer than until `stop_by` (clock_now()). */
+ * report that says so. False: that took longer than until `stop_by` (clock_now()). */
 bool registry_stop(struct registry *registry, int64_t stop_by);
 void registry_free(struct registry *registry);          /* after it stopped */
 

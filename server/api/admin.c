@@ -73,7 +73,8 @@ static int write_report(struct http_request *r, const char *model,
 static void reload_done(struct reload_waiter *waiter, const struct reload_report *report)
 {
     struct pending *p = (struct pending *)waiter;
-    p->request->status = p->report(p->request, waiter->model, report);
+    p->request->status = report->stopping ? http_error(p->request, 503, "%s", report->problem)
+                                          : p->report(p->request, waiter->model, report);
     loop_finish(api_loop(p->request), p->request);
     free(p);
 }
