@@ -182,6 +182,12 @@ static void publish_others(const struct fixture *f)
     configure(f, "apart_mean", "{\"ensemble\":[\"m\",\"apart\"]}");
 }
 
+/* An ensemble of m, which follows each reload of it. */
+static void add_ensemble(const struct fixture *f)
+{
+    configure(f, "e", "{\"ensemble\":[\"m\"]}");
+}
+
 static void start(struct fixture *f, void (*publish)(const struct fixture *f))
 {
     fixture_open(f);
@@ -230,7 +236,7 @@ static void a_reload_without_memory_leaves_what_is_served(void **state)
     struct fixture f;
     char answer[4096];
     need_server();
-    start(&f, NULL);
+    start(&f, add_ensemble);
     int64_t before = 0;
     for (int sticky = 0; sticky < 2; sticky++) {
         long failed = 1;
@@ -257,6 +263,46 @@ static void a_reload_without_memory_leaves_what_is_served(void **state)
         }
     }
     assert_true(fixture_resident(&f) < before + (8 << 20));
+    assert_int_equal(fixture_stop(&f), 0);
+    fixture_close(&f);
+}
+
+/* What could not be unloaded, or loaded, can be when there is memory again. */
+static void a_load_without_memory_can_be_repeated(void **state)
+{
+    static const char *const actions[] = {"unload", "load"};
+    static const char *const bodies[] = {"{\"parameters\":{\"unload_dependents\":true}}", "{}"};
+    (void)state;
+    struct fixture f;
+    char answer[4096], path[64];
+    need_server();
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    add_ensemble(&f);
+    fixture_start(&f, (const char *[]){"--threads", "1", "--model-control", "explicit",
+                                       "--load-model", "e", "--default-model", "m", NULL});
+    fixture_wait_ready(&f);
+    for (int sticky = 0; sticky < 2; sticky++) {
+        long failed = 2;
+        for (long n = 0; failed; n++) {
+            assert_in_range(n, 0, MOST);
+            failed = 0;
+            for (int loads = 0; loads < 2; loads++) {
+                snprintf(path, sizeof path, "/v2/repository/models/e/%s", actions[loads]);
+                arm(n, sticky);
+                int status = try(f.admin_port, path, bodies[loads], answer, sizeof answer);
+                failed += disarm();
+                if (status != 200)
+                    assert_defined(status, answer);
+                assert_int_equal(
+                    request(f.admin_port, "POST", path, bodies[loads], answer, sizeof answer),
+                    200);
+                assert_int_equal(request(f.port, "GET", "/models/e", NULL, NULL, 0),
+                                 loads ? 200 : 503);
+            }
+            assert_int_equal(must_predict(&f), 1);
+        }
+    }
     assert_int_equal(fixture_stop(&f), 0);
     fixture_close(&f);
 }
@@ -344,6 +390,7 @@ static void a_start_without_memory_ends_with_a_reason(void **state)
     need_server();
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
+    add_ensemble(&f);
     for (int sticky = 0; sticky < 2; sticky++) {
         long failed = 1;
         for (long n = 0; failed; n++) {
@@ -359,6 +406,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prediction_without_memory_harms_no_other),
         cmocka_unit_test(a_reload_without_memory_leaves_what_is_served),
+        cmocka_unit_test(a_load_without_memory_can_be_repeated),
         cmocka_unit_test(a_start_without_memory_ends_with_a_reason),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
