@@ -438,9 +438,10 @@ int http_n_connections(const struct http_daemon *d)
     return atomic_load_explicit(&((struct http_daemon *)d)->n_connections, memory_order_relaxed);
 }
 
-int64_t http_n_requests(const struct http_daemon *d)
+int http_n_requests(const struct http_daemon *d)
 {
-    return d->pool.n_requests;
+    return atomic_load_explicit(&((struct http_daemon *)d)->pool.n_requests,
+                                memory_order_relaxed);
 }
 
 uint64_t http_n_finished(const struct http_daemon *d)

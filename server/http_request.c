@@ -50,7 +50,7 @@ struct http_request *http_request_new(struct http_pool *p)
     *r = (struct http_request){
         .body = body, .answer = answer, .pool = p, .owner = p->application->owner};
     r->began = clock_now();
-    p->n_requests++;
+    atomic_fetch_add_explicit(&p->n_requests, 1, memory_order_relaxed);
     return r;
 }
 
@@ -65,7 +65,7 @@ void http_buffer_empty(struct buffer *b)
 void http_request_free(struct http_request *r)
 {
     struct http_pool *p = r->pool;
-    p->n_requests--;
+    atomic_fetch_sub_explicit(&p->n_requests, 1, memory_order_relaxed);
     p->n_finished++;
     http_body_drop(r);
     http_buffer_empty(&r->answer);

@@ -13,7 +13,7 @@ struct http_pool {
     const struct http_application *application;
     struct http_request *free; /* linked by next */
     int n_free;
-    int64_t n_requests; /* not finished */
+    atomic_int n_requests; /* not finished; any thread reads */
     uint64_t n_finished, next_id;
     size_t bodies;         /* bytes that all bodies hold, and what unpacks them */
     struct packer *packer; /* NULL: nothing was packed yet */

@@ -97,6 +97,7 @@ int registry_check(const struct registry_settings *settings, const char *default
 struct registry_counts {
     atomic_uint_fast64_t loaded, failed, removed, skipped;
     atomic_int_fast64_t last_success;   /* seconds since 1970; 0: never */
+    atomic_bool last_failed;            /* the last one */
 };
 
 const struct registry_counts *registry_counts(const struct registry *registry);

@@ -54,7 +54,7 @@ static int64_t n_parameters(const struct served *s)
     return n;
 }
 
-static void describe(struct served *s, double milliseconds)
+static void describe(struct served *s)
 {
     struct buffer *out = &s->description;
     struct timespec now;
@@ -69,11 +69,14 @@ static void describe(struct served *s, double milliseconds)
                   (long long)s->version, since);
     buffer_printf(out, ",\"batch_milliseconds\":%.4f", (double)s->batch_time / 1e6);
     buffer_printf(out, ",\"load_milliseconds\":%.3f,\"parameters\":%lld,\"batched\":%s",
-                  milliseconds, (long long)n_parameters(s), unbatched ? "false" : "true");
+                  (double)s->load_time / 1e6, (long long)n_parameters(s),
+                  unbatched ? "false" : "true");
     if (unbatched) {
         buffer_add_text(out, ",\"unbatched_because\":");
         buffer_add_json_string(out, unbatched);
     }
+    if (*s->sha256)
+        buffer_printf(out, ",\"sha256\":\"%s\"", s->sha256);
     describe_ports(out, "inputs", s->model, nn_model_n_inputs(s->model), nn_model_input);
     describe_ports(out, "outputs", s->model, nn_model_n_outputs(s->model), nn_model_output);
     buffer_add_text(out, ",\"labels\":[");
@@ -142,7 +145,7 @@ static int warm_up(const struct nn_model *model, int64_t rows, struct nn_error *
 /* A file that is replaced while it is read is read again: half of one and half of the other
  * may pass every check. */
 static struct nn_model *open_bundle(const char *path, struct file_identity *id,
-                                    struct nn_error *error)
+                                    char sha256[SHA256_TEXT], struct nn_error *error)
 {
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
         struct file_identity after;
@@ -152,6 +155,11 @@ static struct nn_model *open_bundle(const char *path, struct file_identity *id,
             return NULL;
         }
         struct nn_model *model = nn_model_open(path, &why);
+        if (model && sha256_file(sha256, path) < 0) {
+            nn_fail(error, "%s: %s", path, strerror(errno));
+            nn_model_close(model);
+            return NULL;
+        }
         if (scan_identify(&after, path) == 0 && scan_is_same(id, &after)) {
             if (!model)
                 nn_fail(error, "%s", why.text);
@@ -191,7 +199,7 @@ struct served *served_open(const char *models, const char *name, int64_t version
         return NULL;
     }
     scan_bundle_path(path, models, name, version);
-    s->model = open_bundle(path, &s->file, error);
+    s->model = open_bundle(path, &s->file, s->sha256, error);
     if (!s->model)
         goto fail;
     if (nn_model_n_inputs(s->model) > TENSOR_MAX_PORTS ||
@@ -205,7 +213,8 @@ struct served *served_open(const char *models, const char *name, int64_t version
         goto fail;
     }
     s->lane = lane_new(s);
-    describe(s, (double)(clock_now() - began) / 1e6);
+    s->load_time = clock_now() - began;
+    describe(s);
     if (!s->lane || s->description.failed) {
         nn_fail(error, "%s: out of memory", path);
         goto fail;
@@ -232,7 +241,7 @@ struct served *served_open_ensemble(const char *name, struct served *const *memb
     s->members = shared;
     for (s->n_members = 0; s->n_members < n; s->n_members++)
         shared[s->n_members] = served_share(members[s->n_members]);
-    describe(s, 0);
+    describe(s);
     if (s->description.failed) {
         served_release(s);
         return NULL;

@@ -11,6 +11,7 @@
 #include "server/buffer.h"
 #include "server/metrics.h"
 #include "server/serving_config.h"
+#include "server/sha256.h"
 
 /* What tells a file from its replacement. All zero: there is none. */
 struct file_identity {
@@ -29,6 +30,8 @@ struct served {
     size_t n_members; /* 0: no ensemble */
     struct served **members;
     struct file_identity file;
+    char sha256[SHA256_TEXT];  /* of the file; "" of an ensemble */
+    int64_t load_time;         /* nanoseconds that opening took */
     struct model_stats *stats; /* since it was loaded */
     struct buffer description; /* a JSON object */
     struct lane *lane;         /* for the worker threads */

@@ -66,7 +66,11 @@ void api_log_access(const struct http_request *request, bool sent, int64_t durat
 bool api_read_traceparent(const char *text, char trace[33], char parent[17]);
 
 /* What /metrics says of the versions that are served. */
-void api_write_model_metrics(struct buffer *out, const struct table *table);
+void api_write_model_metrics(struct buffer *out, const struct server *server,
+                             const struct table *table);
+
+/* What it says of the process. */
+void api_write_process_metrics(struct buffer *out, const struct server *server);
 
 /* Whether who asks may, once the route is known or there is none. 0, or the status of the
  * refusal: 401, or 403 for an API key where an admin token is needed. */

@@ -1,25 +1,23 @@
 #include "server/api/api.h"
 
-#include "server/clock.h"
 #include "server/framing.h"
-#include "server/system.h"
 #include "server/watch.h"
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
+/* NULL: there is no route of that index. */
 static const char *route_path(int index)
 {
     for (int i = 0; i < api_n_routes; i++)
         if (api_routes[i].index == index)
             return api_routes[i].path;
-    return "other";
+    return index == 0 ? "other" : NULL;
 }
 
 /* Routes of a protocol that nobody speaks here are left out. */
 static bool is_used(const struct server *s, int route)
 {
-    bool foreign = false;
+    bool foreign = !route_path(route);
     uint64_t n = 0;
     for (int i = 0; i < api_n_routes; i++)
         foreign |= api_routes[i].index == route && api_routes[i].foreign;
@@ -34,7 +32,7 @@ static void write_requests(struct buffer *out, const struct server *s)
     char labels[128];
 
     metrics_begin(out, "predictd_http_requests_total", "counter", "Requests answered.");
-    for (int route = 0; route <= api_n_routes; route++) {
+    for (int route = 0; route < METRICS_ROUTES; route++) {
         for (int i = 0; i < METRICS_STATUSES; i++) {
             uint64_t n = 0;
             for (int l = 0; l < s->n_loops; l++)
@@ -48,7 +46,7 @@ static void write_requests(struct buffer *out, const struct server *s)
     }
     metrics_begin(out, "predictd_http_request_duration_seconds", "histogram",
                   "From the end of a request's headers to the end of its answer.");
-    for (int route = 0; route <= api_n_routes; route++) {
+    for (int route = 0; route < METRICS_ROUTES; route++) {
         struct histogram_sum sum = {0};
         if (!is_used(s, route))
             continue;
@@ -126,49 +124,12 @@ static void write_loops(struct buffer *out, const struct server *s)
         connections += http_n_connections(s->loops[l].http);
     metrics_begin(out, "predictd_connections", "gauge", "Open connections.");
     metrics_sample(out, "predictd_connections", "", connections);
-}
-
-static void write_reloads(struct buffer *out, const struct server *s)
-{
-    const struct registry_counts *c = registry_counts(s->registry);
-    const char *name = "predictd_model_reloads_total";
-    metrics_begin(out, name, "counter", "Models by what became of them in a reload.");
-    metrics_sample(out, name, "result=\"loaded\"", (double)atomic_load(&c->loaded));
-    metrics_sample(out, name, "result=\"failed\"", (double)atomic_load(&c->failed));
-    metrics_sample(out, name, "result=\"removed\"", (double)atomic_load(&c->removed));
-    name = "predictd_model_versions_skipped_total";
-    metrics_begin(out, name, "counter", "Broken versions that were passed over.");
-    metrics_sample(out, name, "", (double)atomic_load(&c->skipped));
-    name = "predictd_last_successful_reload_timestamp_seconds";
-    metrics_begin(out, name, "gauge", "When everything there was could be loaded.");
-    metrics_sample(out, name, "", (double)atomic_load(&c->last_success));
-}
-
-static void write_process(struct buffer *out, const struct server *s)
-{
-    struct rlimit limit = {0};
-    const struct {
-        const char *name, *type, *help;
-        double value;
-    } samples[] = {
-        {"process_cpu_seconds_total", "counter", "Processor time used.",
-         system_processor_seconds()},
-        {"process_resident_memory_bytes", "gauge", "Resident memory.",
-         (double)system_resident()},
-        {"process_open_fds", "gauge", "Open descriptors.", (double)system_descriptors()},
-        {"process_max_fds", "gauge", "Descriptors that may be open.",
-         getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (double)limit.rlim_cur : -1},
-        {"process_start_time_seconds", "gauge", "Start, since 1970.", (double)s->started},
-    };
-    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
-        metrics_begin(out, samples[i].name, samples[i].type, samples[i].help);
-        metrics_sample(out, samples[i].name, "", samples[i].value);
-    }
-    char labels[128];
-    snprintf(labels, sizeof labels, "version=\"%s\",libmicrohttpd=\"%s\"", PREDICTD_VERSION,
-             http_library());
-    metrics_begin(out, "predictd_build_info", "gauge", "What this is.");
-    metrics_sample(out, "predictd_build_info", labels, 1);
+    int requests = 0;
+    for (int l = 0; l < s->n_loops; l++)
+        requests += http_n_requests(s->loops[l].http);
+    metrics_begin(out, "predictd_http_requests_in_flight", "gauge",
+                  "Requests that are read or answered, this one among them.");
+    metrics_sample(out, "predictd_http_requests_in_flight", "", requests);
 }
 
 int api_metrics(struct http_request *r)
@@ -181,8 +142,7 @@ int api_metrics(struct http_request *r)
     write_loops(out, l->server);
     write_slow_and_faulty(out, l->server);
     if (l->table)
-        api_write_model_metrics(out, l->table);
-    write_reloads(out, l->server);
-    write_process(out, l->server);
+        api_write_model_metrics(out, l->server, l->table);
+    api_write_process_metrics(out, l->server);
     return 200;
 }

@@ -126,7 +126,16 @@ static void write_info(struct buffer *out, const char *name, const struct served
 {
     char labels[LABELS];
     version_labels(labels, s);
+    if (*s->sha256)
+        metrics_label(labels, sizeof labels, "sha256", s->sha256);
     metrics_sample(out, name, labels, 1);
+}
+
+static void write_load_duration(struct buffer *out, const char *name, const struct served *s)
+{
+    char labels[LABELS];
+    version_labels(labels, s);
+    metrics_sample(out, name, labels, (double)s->load_time / 1e9);
 }
 
 static void write_durations(struct buffer *out, const char *name, const struct served *s)
@@ -167,10 +176,14 @@ static const struct {
     const char *name, *type, *help;
     void (*write)(struct buffer *, const char *, const struct served *);
 } others[] = {
-    {"predictd_model_info", "gauge", "The versions that are served.", write_info},
+    {"predictd_model_info", "gauge", "The versions that are served, and of which file.",
+     write_info},
+    {"predictd_model_load_duration_seconds", "gauge",
+     "Reading, checking and warming up the version.", write_load_duration},
     {"predictd_prediction_failures_total", "counter", "Predictions that were not answered 200.",
      write_failures},
-    {"predictd_queue_depth", "gauge", "Predictions that are not answered yet.", write_pending},
+    {"predictd_predictions_in_work", "gauge", "Predictions that are not answered yet.",
+     write_pending},
     {"predictd_prediction_duration_seconds", "histogram",
      "From the end of a request's headers to its answer.", write_durations},
     {"predictd_prediction_stage_duration_seconds", "histogram",
@@ -200,9 +213,28 @@ static void write_ready(struct buffer *out, const struct table *t)
     }
 }
 
-void api_write_model_metrics(struct buffer *out, const struct table *t)
+static void write_queue(struct buffer *out, const struct server *server, const struct table *t)
+{
+    const char *name = "predictd_queue_depth";
+    metrics_begin(out, name, "gauge", "Predictions that wait for a worker.");
+    for (size_t m = 0; m < t->n; m++) {
+        for (size_t i = 0; i < t->models[m]->n; i++) {
+            const struct served *served = t->models[m]->versions[i];
+            char labels[LABELS];
+            version_labels(labels, served);
+            metrics_sample(out, name, labels,
+                           server->workers && served->lane
+                               ? (double)workers_waiting(server->workers, served)
+                               : 0);
+        }
+    }
+}
+
+void api_write_model_metrics(struct buffer *out, const struct server *server,
+                             const struct table *t)
 {
     write_ready(out, t);
+    write_queue(out, server, t);
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++)
         write_counter(out, t, &counters[i]);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {

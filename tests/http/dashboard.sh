@@ -1,22 +1,23 @@
 #!/bin/bash
-# Every metric that docker/grafana/predictd.json asks for is one that the server has.
+# Every metric that the dashboard and the alerts of docker/ ask for is one that the server has, and so
+# is every label; promtool reads the rules, where there is one.
 set -eu
-build=${PREDICTD_BUILD:-build}
-folder=$(mktemp -d /tmp/predictd-test-XXXXXX)
-"$build/predictd" --models models --port 0 --admin-port 0 --threads 1 2>"$folder/log" &
-server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$folder"' EXIT
-
-until port=$(grep -o '"port":[0-9]*' "$folder/log" | tr -dc 0-9) && [ -n "$port" ] &&
-    curl -sf "http://127.0.0.1:$port/health" >/dev/null; do
-    kill -0 $server || { cat "$folder/log"; exit 1; }
-    sleep 0.05
-done
+. tests/http/server.bash
+start_server --models models --threads 1
 curl -sf -d @models/digits/sample.json "http://127.0.0.1:$port/models/digits/predict" >/dev/null
 curl -sf "http://127.0.0.1:$port/metrics" >"$folder/metrics"
 
-asked=$(grep -oE '\b(predictd|process)_[a-z_]+' docker/grafana/predictd.json | sort -u)
+asked=$(grep -ohE '\b(predictd|process|nv)_[a-z_]+' docker/grafana/predictd.json docker/alerts.yml | sort -u)
 [ -n "$asked" ]
 for name in $asked; do
-    grep -qE "^$name[{ ]" "$folder/metrics" || { echo "the dashboard asks for $name, which the server does not have"; exit 1; }
+    grep -qE "^$name(_bucket)?[{ ]" "$folder/metrics" || { echo "$name is asked for, and the server does not have it"; exit 1; }
 done
+python3 -m json.tool docker/grafana/predictd.json >/dev/null
+
+if command -v promtool >/dev/null; then
+    promtool check rules docker/alerts.yml
+    promtool check config --syntax-only docker/prometheus.yml
+    promtool test rules tests/http/alerts_test.yml
+else
+    echo "skipped: there is no promtool"
+fi
