@@ -118,12 +118,38 @@ static inline int add_element(struct buffer *out, const struct block *b, int64_t
     return length > 0 ? 0 : -1;
 }
 
+/* Adds elements with commas between them; FP32, which nearly all are, many at a time. */
+static int add_floats(struct buffer *out, const float *values, int64_t n)
+{
+    enum { MANY = 32 };
+    for (int64_t i = 0; i < n;) {
+        char *text = buffer_reserve(out, MANY * (NUMBER_MAX_TEXT + 1)), *p = text;
+        if (!text)
+            return 0;
+        for (int64_t end = n - i < MANY ? n : i + MANY; i < end; i++) {
+            *p = ',';
+            p += i > 0;
+            size_t length = write_float(p, values[i]);
+            if (length == 0)
+                return -1;
+            p += length;
+        }
+        out->size += (size_t)(p - text);
+    }
+    return 0;
+}
+
 static int add_list(struct buffer *out, const struct block *b, int64_t first, int64_t n)
 {
     buffer_add(out, "[", 1);
-    for (int64_t i = 0; i < n; i++)
-        if (add_element(out, b, first + i, i > 0) != 0)
+    if (b->datatype == NN_FP32) {
+        if (add_floats(out, (const float *)(const void *)b->data + first, n) != 0)
             return -1;
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            if (add_element(out, b, first + i, i > 0) != 0)
+                return -1;
+    }
     buffer_add(out, "]", 1);
     return 0;
 }
@@ -269,15 +295,21 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
     return 0;
 }
 
-/* The class that a row says: of equal elements the first. */
+/* The class that a row says: of equal elements the first. FP32 is nearly always the case. */
 static int64_t best_class(const struct nn_tensor *output, int64_t first, int64_t elements)
 {
+    const float *x = output->datatype == NN_FP32 ? (const float *)output->data + first : NULL;
+    double largest = x ? (double)x[0] : nn_tensor_element(output, first);
     if (elements == 1)
-        return nn_tensor_element(output, first) > 0.5;
+        return largest > 0.5;
     int64_t best = 0;
-    for (int64_t i = 1; i < elements; i++)
-        if (nn_tensor_element(output, first + i) > nn_tensor_element(output, first + best))
+    for (int64_t i = 1; i < elements; i++) {
+        double element = x ? (double)x[i] : nn_tensor_element(output, first + i);
+        if (element > largest) {
+            largest = element;
             best = i;
+        }
+    }
     return best;
 }
 

@@ -6,7 +6,7 @@
 
 #include "server/number.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "read_integer() copies low bytes");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "low bytes are copied");
 
 void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const char *body,
                       size_t size, int64_t max_rows, struct nn_error *error)
@@ -117,15 +117,19 @@ static void *next_row(struct json_reader *r, struct json_column *c)
 
 /* elements */
 
-static const struct integer_range {
+/* For functions that are compiled once for each datatype that has to be fast. */
+#define TEMPLATE static inline __attribute__((always_inline))
+
+static const struct integer_type {
     int64_t min;
     uint64_t max;
-} integer_ranges[NN_DATATYPES] = {
-    [NN_INT8] = {INT8_MIN, INT8_MAX},    [NN_INT16] = {INT16_MIN, INT16_MAX},
-    [NN_INT32] = {INT32_MIN, INT32_MAX}, [NN_INT64] = {INT64_MIN, INT64_MAX},
-    [NN_UINT8] = {0, UINT8_MAX},         [NN_UINT16] = {0, UINT16_MAX},
-    [NN_UINT32] = {0, UINT32_MAX},       [NN_UINT64] = {0, UINT64_MAX},
-    [NN_BOOL] = {0, 1},
+    size_t size;
+} integer_types[NN_DATATYPES] = {
+    [NN_INT8] = {INT8_MIN, INT8_MAX, 1},    [NN_INT16] = {INT16_MIN, INT16_MAX, 2},
+    [NN_INT32] = {INT32_MIN, INT32_MAX, 4}, [NN_INT64] = {INT64_MIN, INT64_MAX, 8},
+    [NN_UINT8] = {0, UINT8_MAX, 1},         [NN_UINT16] = {0, UINT16_MAX, 2},
+    [NN_UINT32] = {0, UINT32_MAX, 4},       [NN_UINT64] = {0, UINT64_MAX, 8},
+    [NN_BOOL] = {0, 1, 1},
 };
 
 /* Says why the number that comes next was not taken. */
@@ -147,22 +151,22 @@ static int fail_number(struct json_reader *r, enum number_verdict verdict)
                             rest, nn_datatype_name(datatype));
 }
 
-static enum number_verdict read_number(struct json_reader *r, const struct integer_range *range,
-                                       uint64_t *bits)
+TEMPLATE enum number_verdict read_number(struct json_reader *r, const struct integer_type *type,
+                                         uint64_t *bits)
 {
-    if (range->min == 0)
-        return number_read_unsigned(&r->scan.p, r->scan.end, range->max, bits);
+    if (type->max > INT64_MAX)
+        return number_read_unsigned(&r->scan.p, r->scan.end, type->max, bits);
     int64_t value;
-    enum number_verdict verdict = number_read_integer(&r->scan.p, r->scan.end, range->min,
-                                                      (int64_t)range->max, &value);
+    enum number_verdict verdict = number_read_integer(&r->scan.p, r->scan.end, type->min,
+                                                      (int64_t)type->max, &value);
     if (verdict == NUMBER_OK)
         *bits = (uint64_t)value;
     return verdict;
 }
 
-static int read_integer(struct json_reader *r, void *out)
+TEMPLATE int read_integer(struct json_reader *r, void *out, enum nn_datatype datatype)
 {
-    enum nn_datatype datatype = r->column->port->datatype;
+    const struct integer_type *type = &integer_types[datatype];
     char c = json_scan_peek(&r->scan);
     uint64_t bits;
     if (datatype == NN_BOOL && (c == 't' || c == 'f')) {
@@ -170,11 +174,11 @@ static int read_integer(struct json_reader *r, void *out)
             return json_reader_fail_syntax(r, NULL);
         bits = c == 't';
     } else {
-        enum number_verdict verdict = read_number(r, &integer_ranges[datatype], &bits);
+        enum number_verdict verdict = read_number(r, type, &bits);
         if (verdict != NUMBER_OK)
             return fail_number(r, verdict);
     }
-    memcpy(out, &bits, nn_datatype_size(datatype));
+    memcpy(out, &bits, type->size);
     return 0;
 }
 
@@ -208,12 +212,13 @@ static int read_real(struct json_reader *r, void *out)
     return verdict == NUMBER_OK ? 0 : fail_number(r, verdict);
 }
 
-static int read_element(struct json_reader *r, void *out)
+TEMPLATE int read_element(struct json_reader *r, void *out, enum nn_datatype datatype)
 {
-    enum nn_datatype datatype = r->column->port->datatype;
-    return datatype == NN_FP32              ? read_float(r, out)
-           : nn_datatype_is_real(datatype) ? read_real(r, out)
-                                            : read_integer(r, out);
+    if (datatype == NN_FP32)
+        return read_float(r, out);
+    if (datatype == NN_FP64 || datatype == NN_FP16 || datatype == NN_BF16)
+        return read_real(r, out);
+    return read_integer(r, out, datatype);
 }
 
 /* Says that the list being read, behind its '[', should have had n elements, when it goes on or
@@ -236,30 +241,44 @@ static int fail_length(struct json_reader *r, int64_t n, const char *what, int64
 /* Elements that are read one by one before it is tried again to read many at once. */
 enum { RUN_AGAIN = 16 };
 
-/* Reads exactly n elements and the ']' behind them. */
-static int read_list(struct json_reader *r, int64_t n, char *out)
+TEMPLATE int read_list_of(struct json_reader *r, int64_t n, char *out,
+                          enum nn_datatype datatype, size_t size)
 {
-    size_t size = nn_datatype_size(r->column->port->datatype);
-    bool is_float = r->column->port->datatype == NN_FP32;       /* the way that has to be fast */
     int64_t *i = &r->index[r->depth++];
     for (*i = 0; *i < n; ++*i, out += size) {
         if (*i > 0 && !json_scan_take(&r->scan, ','))
             return fail_length(r, n, "numbers", *i);
         if (*i == 0 && json_scan_peek(&r->scan) == ']')
             return fail_length(r, n, "numbers", 0);
-        if (is_float && *i % RUN_AGAIN == 0) {
+        if (datatype == NN_FP32 && *i % RUN_AGAIN == 0) {
             int64_t run = number_read_run(&r->scan.p, r->scan.end, (float *)(void *)out,
                                           n - *i - 1);
             *i += run;
             out += (size_t)run * size;
         }
-        if ((is_float ? read_float(r, out) : read_element(r, out)) != 0)
+        if (read_element(r, out, datatype) != 0)
             return -1;
     }
     if (!json_scan_take(&r->scan, ']'))
         return fail_length(r, n, "numbers", n);
     r->depth--;
     return 0;
+}
+
+/* Reads exactly n elements and the ']' behind them. */
+static int read_list(struct json_reader *r, int64_t n, char *out)
+{
+    enum nn_datatype datatype = r->column->port->datatype;
+    switch (datatype) {
+    case NN_FP32:
+        return read_list_of(r, n, out, NN_FP32, sizeof(float));
+    case NN_INT64:
+        return read_list_of(r, n, out, NN_INT64, sizeof(int64_t));
+    case NN_UINT8:
+        return read_list_of(r, n, out, NN_UINT8, sizeof(uint8_t));
+    default:
+        return read_list_of(r, n, out, datatype, nn_datatype_size(datatype));
+    }
 }
 
 /* rows */
@@ -317,7 +336,7 @@ int json_reader_row(struct json_reader *r, struct json_column *c)
 
     int result;
     if ((c->rank == 0 || (r->loose && c->elements == 1)) && json_scan_peek(&r->scan) != '[')
-        result = read_element(r, out);
+        result = read_element(r, out, c->port->datatype);
     else if (json_reader_open(r) != 0)
         return -1;
     else if (c->rank > 1 && json_scan_peek(&r->scan) == '[')

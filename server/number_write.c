@@ -179,7 +179,8 @@ static size_t write_whole(char *out, size_t n, int point)
 }
 
 /* decimal 10^exponent, without zeros at the end of `decimal`. */
-static size_t write_decimal(char *out, uint64_t decimal, int exponent)
+static inline __attribute__((always_inline)) size_t write_decimal(char *out, uint64_t decimal,
+                                                                  int exponent)
 {
     enum { MIN_POINT = -4, MAX_POINT = 16 };    /* 0.00001 and 10^16 */
     char *start = out;

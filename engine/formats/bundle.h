@@ -16,6 +16,9 @@
  *                     golden.input.<name>      [rows, ...] for every input, and
  *                     golden.output.<name>     [rows, ...] for every output, or none at all
  *
+ * Datatypes are those of nn_datatype_name() in the graph, "FP32", and of safetensors in the
+ * file, "F32". There are no strings: an input that is BYTES is refused.
+ *
  * Unknown keys, tensors that no node uses, missing tensors and weights that are not finite are
  * errors. Limits: 64 inputs, 64 outputs, 65536 nodes and labels.
  */
