@@ -119,6 +119,7 @@ void batch_finish_part(struct turn *t, struct batch *batch, struct prediction *p
     p->left -= rows;
     if (p->left > 0)
         return;
+    prediction_count_ensemble(p, batch_counters(t, p->served));
     if (!p->status)
         p->status = prediction_write_collected(p);
     finish(t, batch, p->served, p->request, p->status);

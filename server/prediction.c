@@ -156,3 +156,9 @@ int prediction_answer_late(struct http_request *r, int64_t limit,
         r, SHED_DEADLINE,
         http_error(r, 504, "the deadline of %.6g ms is over", (double)limit / 1e6));
 }
+
+void prediction_count_ensemble(const struct prediction *p, struct model_counters *counters)
+{
+    if (p->n_parts > 1 && !p->status)
+        metrics_count_batch(counters, p->rows.n, p->began, clock_now());
+}

@@ -62,6 +62,10 @@ int prediction_write_collected(struct prediction *prediction);
 int prediction_n_parts(const struct served *served);
 const struct served *prediction_part_of(const struct served *served, int i);
 
+/* An ensemble's rows count as one batch, whatever batches of its members they were in. */
+void prediction_count_ensemble(const struct prediction *prediction,
+                               struct model_counters *counters);
+
 /* Answers a request that took longer than `limit` nanoseconds; returns the status. */
 int prediction_answer_late(struct http_request *request, int64_t limit,
                            struct model_counters *counters);

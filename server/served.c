@@ -3,6 +3,7 @@
 #include "server/clock.h"
 #include "server/json_tensor.h"
 #include "server/lane.h"
+#include "server/log.h"
 #include "server/scan.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -67,7 +68,8 @@ static void describe(struct served *s)
     const char *unbatched = nn_model_unbatched(s->model);
     buffer_printf(out, ",\"version\":\"%lld\",\"state\":\"ready\",\"since\":\"%s\"",
                   (long long)s->version, since);
-    buffer_printf(out, ",\"batch_milliseconds\":%.4f", (double)s->batch_time / 1e6);
+    if (s->n_members == 0)
+        buffer_printf(out, ",\"batch_milliseconds\":%.4f", (double)s->batch_time / 1e6);
     buffer_printf(out, ",\"load_milliseconds\":%.3f,\"parameters\":%lld,\"batched\":%s",
                   (double)s->load_time / 1e6, (long long)n_parameters(s),
                   unbatched ? "false" : "true");
@@ -212,6 +214,9 @@ struct served *served_open(const char *models, const char *name, int64_t version
         nn_fail_in(error, "%s", path);
         goto fail;
     }
+    log_event(LOG_INFO, "model measured", LOG_TEXT("model", name),
+              LOG_INTEGER("version", version), LOG_INTEGER("batch_rows", SERVED_BATCH),
+              LOG_REAL("batch_milliseconds", (double)s->batch_time / 1e6));
     s->lane = lane_new(s);
     s->load_time = clock_now() - began;
     describe(s);

@@ -86,6 +86,7 @@ static void finish_all(struct workers *w, struct prediction *done, int slot)
     for (struct prediction *p = done, *next; p; p = next) {
         struct model_counters *c = counters_of(p->served, slot);
         next = p->next;
+        prediction_count_ensemble(p, c);
         int status = p->status ? p->status : write_timed(p, NULL, 0);
         finish(w, p->request, c, status);
         prediction_free(p);

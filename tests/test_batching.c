@@ -457,6 +457,9 @@ static void an_ensemble_answers_with_the_mean_of_its_members(void **state)
         assert_int_equal(answer_of(fd, body, sizeof body), 200);
         assert_rows(body, n);
     }
+    assert_int_equal(request(f.port, "GET", "/v2/models/mean/stats", NULL, body, sizeof body),
+                     200);
+    assert_non_null(strstr(body, "\"inference_count\":247,\"execution_count\":7,"));
     /* Members' batches hold an ensemble's rows and their own requests' together. */
     assert_int_equal(request(f.port, "GET", "/v2/models/other/stats", NULL, body, sizeof body),
                      200);
