@@ -99,15 +99,19 @@ enum coding coding_accepted(const char *accept_encoding, bool *required)
 
 struct unpacker {
     z_stream stream;
-    bool complete;
+    size_t left; /* bytes that the stream was not shown yet */
 };
 
-struct unpacker *unpacker_new(enum coding coding)
+struct unpacker *unpacker_new(enum coding coding, const char *data, size_t size)
 {
     struct unpacker *u = calloc(1, sizeof *u);
     if (u && inflateInit2(&u->stream, formats[coding]) != Z_OK) {
         free(u);
         return NULL;
+    }
+    if (u) {
+        u->stream.next_in = (Bytef *)(uintptr_t)data;
+        u->left = size;
     }
     return u;
 }
@@ -119,24 +123,20 @@ void unpacker_free(struct unpacker *u)
     free(u);
 }
 
-bool unpacker_is_complete(const struct unpacker *u)
+static void show_more(struct unpacker *u)
 {
-    return u->complete;
+    size_t more = u->left < PIECE ? u->left : PIECE;
+    if (u->stream.avail_in > 0)
+        return;
+    u->stream.avail_in = (uInt)more;
+    u->left -= more;
 }
 
-enum unpacked unpacker_take(struct unpacker *u, const char *data, size_t size,
-                            struct buffer *out, size_t limit)
+enum unpacked unpacker_run(struct unpacker *u, struct buffer *out, size_t limit, size_t *work)
 {
     z_stream *z = &u->stream;
 
-    if (size > UINT_MAX)
-        return UNPACKED_NO_MEMORY;
-    z->next_in = (Bytef *)(uintptr_t)data;
-    z->avail_in = (uInt)size;
-    /* An output that was filled may have left something behind. */
     do {
-        if (u->complete)
-            return UNPACKED_BROKEN;
         /* One byte more than there may be shows that there is more. */
         size_t room = limit - out->size + 1;
         room = room < PIECE ? room : PIECE;
@@ -144,19 +144,22 @@ enum unpacked unpacker_take(struct unpacker *u, const char *data, size_t size,
         z->avail_out = (uInt)room;
         if (!z->next_out)
             return UNPACKED_NO_MEMORY;
+        show_more(u);
+        size_t shown = z->avail_in;
         int result = inflate(z, Z_NO_FLUSH);
-        out->size += room - z->avail_out;
+        size_t written = room - z->avail_out, done = written + shown - z->avail_in;
+        out->size += written;
+        *work -= done < *work ? done : *work;
         if (out->size > limit)
             return UNPACKED_LARGE;
-        if (result == Z_MEM_ERROR)
-            return UNPACKED_NO_MEMORY;
+        if (result == Z_STREAM_END)
+            return z->avail_in || u->left ? UNPACKED_BROKEN : UNPACKED_ALL;
         if (result == Z_BUF_ERROR)
-            break; /* there was nothing left to do */
-        if (result != Z_OK && result != Z_STREAM_END)
-            return UNPACKED_BROKEN;
-        u->complete = result == Z_STREAM_END;
-    } while (z->avail_in > 0 || (z->avail_out == 0 && !u->complete));
-    return UNPACKED_ALL;
+            return UNPACKED_CUT; /* there is nothing left to read */
+        if (result != Z_OK)
+            return result == Z_MEM_ERROR ? UNPACKED_NO_MEMORY : UNPACKED_BROKEN;
+    } while (*work > 0);
+    return UNPACKED_SOME;
 }
 
 /* packing */

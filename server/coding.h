@@ -29,24 +29,25 @@ enum coding coding_accepted(const char *accept_encoding, bool *required);
 /* unpacking */
 
 enum unpacked {
-    UNPACKED_ALL,    /* the piece was taken */
+    UNPACKED_ALL,
+    UNPACKED_SOME,   /* the work is used up */
     UNPACKED_LARGE,  /* there is more than the limit */
     UNPACKED_BROKEN, /* not what the coding says, or bytes behind its end */
+    UNPACKED_CUT,    /* the end is missing */
     UNPACKED_NO_MEMORY,
 };
 
 /* Bytes that an unpacker holds, at most. */
 enum { UNPACKER_MEMORY = 48 << 10 };
 
-struct unpacker *unpacker_new(enum coding coding); /* NULL: no memory */
-void unpacker_free(struct unpacker *unpacker);     /* NULL is allowed */
+/* For these bytes, which have to stay. NULL: no memory. */
+struct unpacker *unpacker_new(enum coding coding, const char *data, size_t size);
+void unpacker_free(struct unpacker *unpacker); /* NULL is allowed */
 
-/* Adds what a piece of any size unpacks to to `out`, until that holds `limit` bytes. */
-enum unpacked unpacker_take(struct unpacker *unpacker, const char *data, size_t size,
-                            struct buffer *out, size_t limit);
-
-/* Whether the end of the packed data has come. */
-bool unpacker_is_complete(const struct unpacker *unpacker);
+/* Goes on unpacking to `out`, until that holds `limit` bytes. `*work` is lowered by the bytes
+ * that were read and written; some 16 KB are done even when it is less. */
+enum unpacked unpacker_run(struct unpacker *unpacker, struct buffer *out, size_t limit,
+                           size_t *work);
 
 /* packing */
 

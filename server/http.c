@@ -31,6 +31,7 @@
 enum {
     CONNECTION_MEMORY = 32 << 10, /* headers, and a body's piece; cleared per request */
     MAX_WAIT = 60000,             /* milliseconds */
+    UNPACKING = 256 << 10,        /* bytes of bodies in a turn: about a millisecond */
     QUIET_TURNS = 256,            /* without a call from the library, after which it is idle */
 };
 
@@ -50,6 +51,8 @@ struct http_daemon {
     struct http_pool pool;
     atomic_int n_connections;
     int quiet_turns; /* since the library last called us */
+    size_t unpacking; /* bytes of work that are left for it in this turn */
+    bool unfinished;  /* a body waits for the next turn to be unpacked further */
 };
 
 const char *http_header(const struct http_request *r, const char *name)
@@ -220,9 +223,14 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     }
     if (r->waiting)
         return MHD_YES;
-    http_body_end(r);
     if (!r->status) {
         watch_leave(&d->watch, &r->peer->watched);
+        if (!http_body_finish(r, &d->unpacking)) {
+            d->unfinished = true;
+            return MHD_YES; /* and is called again */
+        }
+    }
+    if (!r->status) {
         int status = d->application.answer(r);
         if (status == HTTP_PENDING || status == HTTP_SUSPENDED) {
             r->waiting = true;
@@ -414,6 +422,8 @@ int http_timeout(struct http_daemon *d)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
     int64_t next = watch_next(&d->watch), left;
+    if (d->unfinished)
+        return 0;
     if (MHD_get_timeout(d->library, &timeout) == MHD_YES && timeout == 0)
         return d->quiet_turns < QUIET_TURNS ? 0 : 1;
     if (!next)
@@ -427,6 +437,8 @@ int http_timeout(struct http_daemon *d)
 void http_run(struct http_daemon *d)
 {
     d->quiet_turns += d->quiet_turns < QUIET_TURNS;
+    d->unpacking = UNPACKING;
+    d->unfinished = false;
     MHD_run(d->library);
     /* Only now: what came while the thread was busy was read and is no reason to cut. */
     if (watch_next(&d->watch))

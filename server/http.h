@@ -78,6 +78,7 @@ struct http_request {
     struct peer *peer;          /* of the connection */
     struct http_request *previous, *next;       /* of those that are suspended */
     uint64_t received;                          /* bytes of body as they came */
+    struct buffer packed;                       /* the body as it came, where it has a coding */
     struct unpacker *unpacker;                  /* NULL: none is needed, or not yet */
     enum coding answer_coding;                  /* that its client prefers */
     bool asks_coding, needs_coding;             /* it says so; it accepts no other */

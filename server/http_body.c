@@ -1,8 +1,9 @@
 /*
  * Bodies: bounded as they come, unpacked, and packed as they go.
  *
- * A packed body counts by what it unpacks to, from its first byte: so little can become so much
- * that only the unpacked size says what a request costs.
+ * A packed body is unpacked when all of it has come, a little in each turn of the loop: a
+ * thousandth of its size may have come in one piece, and others wait for their answers. It is
+ * bounded by what it unpacks to, as it unpacks.
  */
 #include "server/http_request.h"
 
@@ -49,53 +50,15 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
 }
 
 /* Returns 0 or a status. */
-static int take_plain(struct http_request *r, const char *data, size_t size)
+static int take(struct http_request *r, struct buffer *to, const char *data, size_t size)
 {
     if (r->pool->bodies + size > r->pool->application->max_bodies)
         return refuse_bodies(r);
-    buffer_add(&r->body, data, size);
-    if (r->body.failed)
+    buffer_add(to, data, size);
+    if (to->failed)
         return refuse_memory(r);
     r->pool->bodies += size;
     return 0;
-}
-
-static int open_unpacker(struct http_request *r)
-{
-    if (r->pool->bodies + UNPACKER_MEMORY > r->pool->application->max_bodies)
-        return refuse_bodies(r);
-    r->unpacker = unpacker_new(r->coding);
-    if (!r->unpacker)
-        return refuse_memory(r);
-    r->pool->bodies += UNPACKER_MEMORY;
-    return 0;
-}
-
-static int take_packed(struct http_request *r, const char *data, size_t size)
-{
-    const struct http_application *a = r->pool->application;
-    int status = r->unpacker ? 0 : open_unpacker(r);
-
-    if (status)
-        return status;
-    size_t before = r->body.size;
-    size_t left = a->max_bodies > r->pool->bodies ? a->max_bodies - r->pool->bodies : 0;
-    bool crowded = left < a->max_body - before;
-    enum unpacked result =
-        unpacker_take(r->unpacker, data, size, &r->body, crowded ? before + left : a->max_body);
-    r->pool->bodies += r->body.size - before;
-    switch (result) {
-    case UNPACKED_ALL:
-        return 0;
-    case UNPACKED_LARGE:
-        return crowded ? refuse_bodies(r) : refuse_size(r);
-    case UNPACKED_BROKEN:
-        return http_error(r, 400, "content-encoding: expected %s and nothing behind it",
-                          coding_names[r->coding]);
-    case UNPACKED_NO_MEMORY:
-        break;
-    }
-    return refuse_memory(r);
 }
 
 bool http_body_take(struct http_request *r, const char *data, size_t size)
@@ -104,35 +67,87 @@ bool http_body_take(struct http_request *r, const char *data, size_t size)
     if (!r->status && r->received > r->pool->application->max_body)
         r->status = refuse_size(r);
     if (!r->status)
-        r->status = r->coding ? take_packed(r, data, size) : take_plain(r, data, size);
+        r->status = take(r, r->coding ? &r->packed : &r->body, data, size);
     if (!r->status)
         return true;
     http_body_drop(r);
     return r->received <= HTTP_DROPPED_BODY;
 }
 
-static void close_unpacker(struct http_request *r)
+/* Returns 0 or a status. */
+static int open_unpacker(struct http_request *r)
 {
+    if (r->pool->bodies + UNPACKER_MEMORY > r->pool->application->max_bodies)
+        return refuse_bodies(r);
+    r->unpacker = unpacker_new(r->coding, r->packed.data, r->packed.size);
     if (!r->unpacker)
-        return;
-    unpacker_free(r->unpacker);
-    r->unpacker = NULL;
-    r->pool->bodies -= UNPACKER_MEMORY;
+        return refuse_memory(r);
+    r->pool->bodies += UNPACKER_MEMORY;
+    return 0;
 }
 
-void http_body_end(struct http_request *r)
+/* Returns 0 or a status; false in *done: there is more to do. */
+static int unpack(struct http_request *r, size_t *work, bool *done)
 {
+    const struct http_application *a = r->pool->application;
+    size_t before = r->body.size;
+    size_t left = a->max_bodies > r->pool->bodies ? a->max_bodies - r->pool->bodies : 0;
+    bool crowded = left < a->max_body - before;
+    enum unpacked result =
+        unpacker_run(r->unpacker, &r->body, crowded ? before + left : a->max_body, work);
+
+    r->pool->bodies += r->body.size - before;
+    *done = result != UNPACKED_SOME;
+    switch (result) {
+    case UNPACKED_ALL:
+    case UNPACKED_SOME:
+        return 0;
+    case UNPACKED_LARGE:
+        return crowded ? refuse_bodies(r) : refuse_size(r);
+    case UNPACKED_BROKEN:
+        return http_error(r, 400, "content-encoding: expected %s and nothing behind it",
+                          coding_names[r->coding]);
+    case UNPACKED_CUT:
+        return http_error(r, 400, "content-encoding: the %s data ends too early",
+                          coding_names[r->coding]);
+    case UNPACKED_NO_MEMORY:
+        break;
+    }
+    return refuse_memory(r);
+}
+
+static void drop_packed(struct http_request *r)
+{
+    if (r->unpacker)
+        r->pool->bodies -= UNPACKER_MEMORY;
+    unpacker_free(r->unpacker);
+    r->unpacker = NULL;
+    r->pool->bodies -= r->packed.size;
+    buffer_release(&r->packed);
+}
+
+bool http_body_finish(struct http_request *r, size_t *work)
+{
+    bool done = true;
+
+    if (r->status || r->packed.size == 0)
+        return true;
+    if (*work == 0)
+        return false;
     if (!r->unpacker)
-        return;
-    if (!r->status && !unpacker_is_complete(r->unpacker))
-        r->status = http_error(r, 400, "content-encoding: the %s data ends too early",
-                               coding_names[r->coding]);
-    close_unpacker(r);
+        r->status = open_unpacker(r);
+    if (!r->status)
+        r->status = unpack(r, work, &done);
+    if (r->status)
+        http_body_drop(r);
+    else if (done)
+        drop_packed(r);
+    return done;
 }
 
 void http_body_drop(struct http_request *r)
 {
-    close_unpacker(r);
+    drop_packed(r);
     r->pool->bodies -= r->body.size;
     http_buffer_empty(&r->body);
 }

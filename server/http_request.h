@@ -48,8 +48,9 @@ void http_body_begin(struct http_request *request, const struct http_headers *he
 /* A piece of it. False: too much of a refused body came, the connection is to be closed. */
 bool http_body_take(struct http_request *request, const char *data, size_t size);
 
-/* All of it came. Sets status when it turns out to be incomplete. */
-void http_body_end(struct http_request *request);
+/* All of it came. Unpacks what is packed, as far as `*work` allows, which is lowered by the
+ * bytes that this took. False: call again. Sets status when the body is refused after all. */
+bool http_body_finish(struct http_request *request, size_t *work);
 
 /* Lets go of its memory. */
 void http_body_drop(struct http_request *request);

@@ -126,25 +126,24 @@ static void an_accept_encoding_is_read_with_its_weights(void **state)
 
 /* unpacking */
 
-static enum unpacked take(enum coding coding, const struct bytes *packed, size_t piece,
-                          struct buffer *out, size_t limit, bool *complete)
+/* In turns of so much work. */
+static enum unpacked run(enum coding coding, const struct bytes *packed, size_t turn,
+                         struct buffer *out, size_t limit)
 {
-    struct unpacker *u = unpacker_new(coding);
-    enum unpacked result = UNPACKED_ALL;
+    struct unpacker *u = unpacker_new(coding, (char *)packed->data, packed->size);
+    enum unpacked result;
     assert_non_null(u);
-    for (size_t at = 0; at < packed->size && result == UNPACKED_ALL; at += piece) {
-        size_t left = packed->size - at;
-        result = unpacker_take(u, (char *)packed->data + at, left < piece ? left : piece, out,
-                               limit);
-    }
-    *complete = unpacker_is_complete(u);
+    do {
+        size_t work = turn;
+        result = unpacker_run(u, out, limit, &work);
+    } while (result == UNPACKED_SOME);
     unpacker_free(u);
     return result;
 }
 
-static void pieces_of_any_size_unpack_to_the_same(void **state)
+static void turns_of_any_length_unpack_to_the_same(void **state)
 {
-    static const size_t pieces[] = {1, 2, 3, 7, 100, 4096, 1 << 20};
+    static const size_t turns[] = {1, 16384, 16385, 100000, 1 << 30};
     size_t size = 100000;
     unsigned char *data = malloc(size);
     (void)state;
@@ -154,17 +153,13 @@ static void pieces_of_any_size_unpack_to_the_same(void **state)
     for (int format = 0; format < 2; format++) {
         enum coding coding = format ? CODING_DEFLATE : CODING_GZIP;
         struct bytes packed = pack(format ? ZLIB : GZIP, data, size);
-        for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
             struct buffer out = {0};
-            bool complete;
-            assert_int_equal(take(coding, &packed, pieces[i], &out, size, &complete),
-                             UNPACKED_ALL);
-            assert_true(complete);
+            assert_int_equal(run(coding, &packed, turns[i], &out, size), UNPACKED_ALL);
             assert_int_equal(out.size, size);
             assert_memory_equal(out.data, data, size);
             out.size = 0;
-            assert_int_equal(take(coding, &packed, pieces[i], &out, size - 1, &complete),
-                             UNPACKED_LARGE);
+            assert_int_equal(run(coding, &packed, turns[i], &out, size - 1), UNPACKED_LARGE);
             assert_int_equal(out.size, size);
             buffer_release(&out);
         }
@@ -173,25 +168,39 @@ static void pieces_of_any_size_unpack_to_the_same(void **state)
     free(data);
 }
 
+static void a_turn_does_no_more_than_its_work(void **state)
+{
+    size_t size = 10 << 20, work = 1 << 20;
+    char *zeros = calloc(1, size);
+    (void)state;
+    assert_non_null(zeros);
+    struct bytes packed = pack(GZIP, zeros, size);
+    struct unpacker *u = unpacker_new(CODING_GZIP, (char *)packed.data, packed.size);
+    struct buffer out = {0};
+    assert_non_null(u);
+    assert_int_equal(unpacker_run(u, &out, size, &work), UNPACKED_SOME);
+    assert_int_equal(work, 0);
+    assert_in_range(out.size, (1 << 20) - 40000, (1 << 20) + 40000);
+    unpacker_free(u);
+    buffer_release(&out);
+    free(packed.data);
+    free(zeros);
+}
+
 static void what_is_cut_off_or_followed_by_something_is_noticed(void **state)
 {
     struct bytes packed = pack(GZIP, BODY, strlen(BODY));
     size_t whole = packed.size;
     struct buffer out = {0};
-    bool complete;
     (void)state;
     for (packed.size = 0; packed.size < whole; packed.size++) {
         out.size = 0;
-        assert_int_equal(take(CODING_GZIP, &packed, 5, &out, 1000, &complete), UNPACKED_ALL);
-        assert_false(complete);
+        assert_int_equal(run(CODING_GZIP, &packed, 1, &out, 1000), UNPACKED_CUT);
     }
     memcpy(packed.data + whole, packed.data, 20);
     for (packed.size = whole + 1; packed.size < whole + 20; packed.size++) {
         out.size = 0;
-        assert_int_equal(take(CODING_GZIP, &packed, 1, &out, 1000, &complete), UNPACKED_BROKEN);
-        out.size = 0;
-        assert_int_equal(take(CODING_GZIP, &packed, 1000, &out, 1000, &complete),
-                         UNPACKED_BROKEN);
+        assert_int_equal(run(CODING_GZIP, &packed, 1, &out, 1000), UNPACKED_BROKEN);
     }
     buffer_release(&out);
     free(packed.data);
@@ -341,6 +350,42 @@ static void a_small_body_that_unpacks_to_a_huge_one_costs_little(void **state)
     fixture_end(&f);
 }
 
+static void a_client_may_leave_while_its_body_is_unpacked(void **state)
+{
+    size_t size = 60 << 20;
+    char *blanks = malloc(size), head[256];
+    struct fixture f;
+    (void)state;
+    assert_non_null(blanks);
+    memset(blanks, ' ', size);
+    struct bytes packed = pack(GZIP, blanks, size);
+    free(blanks);
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, NULL);
+    snprintf(head, sizeof head,
+             "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+             "Content-Length: %zu\r\n\r\n",
+             packed.size);
+    for (int i = 0; i < 4; i++) {
+        int fd = socket_connect(f.port);
+        socket_send(fd, head);
+        for (size_t at = 0; at < packed.size;) {
+            ssize_t n = send(fd, packed.data + at, packed.size - at, MSG_NOSIGNAL);
+            assert_true(n > 0);
+            at += (size_t)n;
+        }
+        if (i % 2) { /* by a reset */
+            struct linger now = {.l_onoff = 1};
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        }
+        close(fd);
+        assert_int_equal(request(f.port, "POST", "/predict", BODY, NULL, 0), 200);
+    }
+    free(packed.data);
+    fixture_end(&f);
+}
+
 /* answers */
 
 static const struct {
@@ -473,11 +518,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_content_encoding_names_one_coding),
         cmocka_unit_test(an_accept_encoding_is_read_with_its_weights),
-        cmocka_unit_test(pieces_of_any_size_unpack_to_the_same),
+        cmocka_unit_test(turns_of_any_length_unpack_to_the_same),
+        cmocka_unit_test(a_turn_does_no_more_than_its_work),
         cmocka_unit_test(what_is_cut_off_or_followed_by_something_is_noticed),
         cmocka_unit_test(a_packed_request_is_answered_like_a_plain_one),
         cmocka_unit_test(a_broken_packing_is_refused_and_the_connection_goes_on),
         cmocka_unit_test(a_small_body_that_unpacks_to_a_huge_one_costs_little),
+        cmocka_unit_test(a_client_may_leave_while_its_body_is_unpacked),
         cmocka_unit_test(an_answer_is_packed_for_who_accepts_it),
         cmocka_unit_test(predictions_are_packed_like_anything_else),
         cmocka_unit_test(head_says_what_get_would_and_nothing_is_packed_without_a_minimum),
