@@ -1,14 +1,22 @@
 #include "server/print_config.h"
 
+#include "server/batcher.h"
 #include "server/scan.h"
 
-/* What holds for a model where its file says nothing. */
+/* What holds for a model where its file says nothing. Threads, where not said, are a matter of
+ * measurement. */
 static void complete(struct serving_config *c, const struct options *o)
 {
+    struct lane_settings lane = batcher_lane_settings(c, o->max_batch, o->max_queue);
+
     if (c->deadline_ms < 0)
         c->deadline_ms = o->deadline;
-    if (c->max_batch_size < 0 && c->n_members == 0)
-        c->max_batch_size = o->max_batch;
+    c->max_batch_size = lane.max_batch;
+    c->preferred_batch_size = lane.preferred < lane.max_batch ? lane.preferred : lane.max_batch;
+    c->max_queue_delay_us = lane.delay / 1000;
+    c->max_queue_size = lane.max_queue;
+    c->priority_levels = lane.priorities;
+    c->default_priority_level = lane.standard_priority;
 }
 
 static int write_model(struct buffer *out, const struct options *o,

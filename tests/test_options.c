@@ -94,7 +94,9 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
     publish_linear(f.models, "a", 1, 1);
     publish_linear(f.models, "a", 12, 1);
     publish_bytes(f.models, "b", 1, "broken", 6); /* it loads nothing */
-    configure(&f, "a", "{\"labels\":{\"stable\":12},\"deadline_ms\":7,\"threads\":2}");
+    configure(
+        &f, "a",
+        "{\"labels\":{\"stable\":12},\"deadline_ms\":7,\"threads\":2,\"preferred_batch_size\":4}");
     configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
     setenv("PREDICTD_DEADLINE", "400", 1);
     run(&f, "--print-config", "--max-batch=9", 0,
@@ -111,7 +113,9 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
     run(&f, "--print-config", NULL, 0, "\"a\":{\"versions\":[\"1\",\"12\"],\"file\":\"");
     run(&f, "--print-config", "--max-batch=9", 0,
         "/a/serving.json\",\"serving\":{\"version_policy\":{\"latest\":1},\"labels\":{"
-        "\"stable\":12},\"max_batch_size\":9,\"deadline_ms\":7,\"warmup\":1,\"threads\":2}}");
+        "\"stable\":12},\"max_batch_size\":9,\"preferred_batch_size\":4,"
+        "\"max_queue_delay_us\":0,\"max_queue_size\":1024,\"priority_levels\":3,"
+        "\"default_priority_level\":2,\"deadline_ms\":7,\"warmup\":1,\"threads\":2}}");
     run(&f, "--print-config", NULL, 0,
         "\"b\":{\"versions\":[\"1\"],\"file\":null,\"serving\":{");
     run(&f, "--print-config", NULL, 0,

@@ -31,7 +31,8 @@ int v2_server(struct http_request *r)
                     "{\"name\":\"predictd\",\"version\":\"" PREDICTD_VERSION
                     "\",\"extensions\":["
                     "\"binary_tensor_data\",\"classification\",\"model_configuration\","
-                    "\"model_repository\",\"parameters\",\"statistics\"]}");
+                    "\"model_repository\",\"model_repository(unload_dependents)\","
+                    "\"parameters\",\"statistics\"]}");
     return 200;
 }
 
