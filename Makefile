@@ -48,6 +48,7 @@ helper_sources  := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 test_sources    := $(wildcard tests/test_*.c)
 gradient_tests  := $(wildcard tests/gradients/test_*.c)
 bench_programs  := $(wildcard tests/bench/bench_*.c tests/bench/*_server.c)
+soak_sources    := $(wildcard tests/soak/*.c)
 bench_sources   := $(filter-out $(bench_programs),$(wildcard tests/bench/*.c))
 fuzz_helpers    := tests/fuzz/file.c tests/fuzz/identities.c
 fuzz_targets    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -108,6 +109,9 @@ $(benches): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libbench.a $
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
 
+$(BUILD)/soak: $(call objects,$(soak_sources)) $(test_archives)
+	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(trainer_libs) $(test_libs) $(engine_libs)
+
 # A fuzz target runs with libFuzzer or, as a test, with its corpus.
 $(replays): $(BUILD)/tests/test_fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
     $(call objects,$(fuzz_helpers) tests/fuzz/replay.c) $(test_archives)
@@ -146,6 +150,7 @@ help:
 	@echo 'make arm64-test    cross-build for arm64, unit tests under qemu; needs root'
 	@echo 'make bench         measure beside a bare libmicrohttpd server, and other servers that'
 	@echo '                   make bench-peers installs'
+	@echo 'make soak          drain and reload under load, 1,000 times each; overload'
 	@echo 'make install       to $$(DESTDIR)$$(PREFIX), which is $(PREFIX)'
 	@echo 'make format        clang-format of the lines that differ from the last commit'
 	@echo 'make clean         remove build/'
@@ -256,6 +261,16 @@ bench: need-test
 	+@$(INNER) all $(benches)
 	@$(BUILD)/bench/bench_predict $(BUILD)
 	@$(BUILD)/bench/bench_kernels
+
+# Drains and reloads under load by the thousand, and overload: some minutes, and figures.
+DRAINS   ?= 1000
+RELOADS  ?= 1000
+OVERLOAD ?= 60
+.PHONY: soak
+soak: need-test
+	+@$(INNER) all $(BUILD)/soak
+	@status=0; for part in "reloads $(RELOADS)" "rate $(RELOADS)" "overload $(OVERLOAD)" "drains $(DRAINS)"; do \
+	    PREDICTD_BUILD=$(BUILD) $(BUILD)/soak $$part || status=1; done; exit $$status
 
 .PHONY: install
 install: all

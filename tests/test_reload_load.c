@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/server_fixture.h"
-#include <math.h>
+#include "tests/version_answers.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,25 +37,6 @@ struct load {
     atomic_int answered, failed, wrong;
 };
 
-/* Odd and even versions differ in their weights. */
-static double scale_of(long version)
-{
-    return version % 2 ? 1 : -3;
-}
-
-static bool is_reference(const char *body, const double x[4])
-{
-    double y[3], got[3];
-    const char *version = strstr(body, "\"model_version\":\"");
-    if (!version || sscanf(body, "{\"predictions\":[[%lf,%lf,%lf]]", &got[0], &got[1], &got[2]) != 3)
-        return false;
-    linear_reference(scale_of(atol(version + strlen("\"model_version\":\""))), x, y);
-    for (int i = 0; i < 3; i++)
-        if (!(fabs(got[i] - y[i]) <= 1e-5 * fmax(1, fabs(y[i]))))
-            return false;
-    return true;
-}
-
 static void *run_client(void *arg)
 {
     struct load *load = arg;
@@ -80,7 +61,7 @@ static void *run_client(void *arg)
             load->failed++;
             break;
         }
-        if (!is_reference(body, x)) {
+        if (!version_answers(body, x)) {
             print_error("%s got %s\n", json, body);
             load->wrong++;
         }
@@ -98,7 +79,7 @@ static void reloads_under_load_lose_nothing_and_leak_nothing(void **state)
     (void)state;
 
     fixture_open(&f);
-    publish_linear(f.models, "m", 1, scale_of(1));
+    publish_linear(f.models, "m", 1, version_scale(1));
     fixture_serve(&f, NULL);
     struct load load = {.port = f.port};
     for (int i = 0; i < CLIENTS; i++)
@@ -106,7 +87,7 @@ static void reloads_under_load_lose_nothing_and_leak_nothing(void **state)
     for (int version = 2; version < 2 + RELOADS; version++) {
         char body[1024], expected[64];
         int before = atomic_load(&load.answered);
-        publish_linear(f.models, "m", version, scale_of(version));
+        publish_linear(f.models, "m", version, version_scale(version));
         assert_int_equal(request(f.admin_port, "POST", "/reload", "", body, sizeof body), 200);
         snprintf(expected, sizeof expected, "\"after\":\"%d\"", version);
         assert_non_null(strstr(body, expected));

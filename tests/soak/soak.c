@@ -1,0 +1,298 @@
+/*
+ * What takes minutes to show, and prints figures: drains and reloads by the thousand, reloads
+ * beside a load at a constant rate, overload.
+ *
+ *     soak drains|reloads|rate|overload N
+ *
+ * N is how many drains or reloads, or how many seconds of overload. The server is
+ * $PREDICTD_BUILD/predictd. Ends with 1 where a promise was not kept.
+ */
+#include "tests/drained_load.h"
+#include "tests/server_fixture.h"
+#include "tests/soak/load.h"
+#include "tests/version_answers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double x[4] = {1, 2, 3, 4};
+
+#define BODY "{\"instances\":[[1,2,3,4]]}" /* 25 bytes */
+#define HEAD "POST /predict HTTP/1.1\r\nHost: x\r\n"
+static const char request_text[] = HEAD "Content-Length: 25\r\n\r\n" BODY;
+
+/* Prints a line of the report; returns whether the promise was kept. */
+static bool promise(bool kept, const char *what)
+{
+    printf("    %-8s %s\n", kept ? "kept" : "MISSED", what);
+    fflush(stdout);
+    return kept;
+}
+
+static void progress(const char *what, long i, long n)
+{
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r%s %ld of %ld%s", what, i, n, i == n ? "\n" : "");
+}
+
+/* drains */
+
+/* What is not kept fails in drain_under_load() and ends the program. */
+static bool soak_drains(long n)
+{
+    long refused = 0, answered = 0;
+    for (long i = 0; i < n; i++) {
+        bool checks = i % 2;
+        int reset = drain_under_load(checks ? "0.2" : "0.05", checks, &answered);
+        if (checks && reset)
+            return promise(false, "a client behind a health check was refused");
+        refused += reset;
+        progress("drain", i + 1, n);
+    }
+    printf("%ld drains under load: %ld requests answered, %ld new connections refused at the "
+           "end\n",
+           n, answered, refused);
+    return promise(true, "nothing whose headers were read was lost, every exit was 0");
+}
+
+/* reloads */
+
+static bool is_right(const char *body)
+{
+    return version_answers(body, x);
+}
+
+struct background {
+    pthread_t thread;
+    struct load load;
+    struct load_result result;
+};
+
+static void *run_load(void *arg)
+{
+    struct background *b = arg;
+    load_run(&b->load, &b->result);
+    return NULL;
+}
+
+/* Publishes and reloads the next version. Returns whether it is served. */
+static bool reload_next(struct fixture *f, int version)
+{
+    char answer[1024], expected[64];
+    publish_linear(f->models, "m", version, version_scale(version));
+    int status = request(f->admin_port, "POST", "/reload", "", answer, sizeof answer);
+    snprintf(expected, sizeof expected, "\"after\":\"%d\"", version);
+    if (status != 200 || !strstr(answer, expected)) {
+        printf("reload to %d: %d %s\n", version, status, answer);
+        return false;
+    }
+    unpublish(f->models, "m", version - 1);
+    return true;
+}
+
+static void serve(struct fixture *f, const char *const *arguments)
+{
+    fixture_open(f);
+    publish_linear(f->models, "m", 1, version_scale(1));
+    fixture_serve(f, arguments);
+}
+
+/* As many reloads as come, one behind the other, under all the load that 16 connections make;
+ * in pieces, each of a generator of its own, until all are done. */
+static bool soak_reloads(long n)
+{
+    enum { SETTLED = 50, PIECE = 25 };
+    struct fixture f;
+    struct background b = {.load = {.connections = 16,
+                                    .seconds = 1,
+                                    .request = request_text,
+                                    .size = sizeof request_text - 1,
+                                    .is_right = is_right}};
+    int64_t settled = 0, most = 0;
+    bool reloaded = true;
+
+    serve(&f, NULL);
+    b.load.port = f.port;
+    for (long i = 0; i < n && reloaded; i++) {
+        if (i % PIECE == 0 && pthread_create(&b.thread, NULL, run_load, &b) != 0)
+            return promise(false, "a thread");
+        reloaded = reload_next(&f, 2 + (int)i);
+        usleep(10000);
+        if (i % PIECE == PIECE - 1 || i == n - 1 || !reloaded)
+            pthread_join(b.thread, NULL);
+        int64_t resident = fixture_resident(&f);
+        if (i == SETTLED || i == 0)
+            settled = most = resident;
+        if (resident > most)
+            most = resident;
+        progress("reload", i + 1, n);
+    }
+    printf("%ld reloads under load: %ld answered, %ld refused, %ld failed, %ld wrong; resident "
+           "%.1f MB, at most %.1f\n",
+           n, b.result.served, b.result.refused, b.result.failed, b.result.wrong,
+           (double)settled / 1e6, (double)most / 1e6);
+    bool kept = promise(reloaded, "every version was loaded");
+    kept &= promise(!b.result.failed && !b.result.refused, "nothing failed");
+    kept &= promise(!b.result.wrong, "every answer is that of the version it names");
+    kept &= promise((double)most <= 1.05 * (double)settled,
+                    "resident memory within 5 % of what it was after 50 reloads");
+    fixture_end(&f);
+    load_release(&b.result);
+    return kept;
+}
+
+/* reloads beside a constant rate */
+
+static double capacity(int port)
+{
+    struct load_result r = {0};
+    const struct load all = {.port = port,
+                             .connections = 16,
+                             .seconds = 2,
+                             .request = request_text,
+                             .size = sizeof request_text - 1};
+    load_run(&all, &r);
+    double rate = (double)r.served / r.seconds;
+    load_release(&r);
+    return rate;
+}
+
+/* Steady and reloading in turn, so that what else the machine does hits both. */
+static bool soak_rate(long n)
+{
+    enum { TURN = 50, EVERY = 50000 /* microseconds */ };
+    struct fixture f;
+    struct background b = {.load = {.connections = 32,
+                                    .seconds = TURN * EVERY / 1e6,
+                                    .request = request_text,
+                                    .size = sizeof request_text - 1,
+                                    .is_right = is_right}};
+    struct load_result steady = {0};
+    bool reloaded = true;
+    int version = 1;
+
+    serve(&f, (const char *const[]){"--threads", "1", NULL});
+    double most = capacity(f.port);
+    b.load.port = f.port;
+    b.load.rate = most / 2;
+    for (long done = 0; done < n && reloaded; done += TURN) {
+        load_run(&b.load, &steady);
+        if (pthread_create(&b.thread, NULL, run_load, &b) != 0)
+            return promise(false, "a thread");
+        for (int i = 0; i < TURN && reloaded; i++) {
+            reloaded = reload_next(&f, ++version);
+            usleep(EVERY);
+        }
+        pthread_join(b.thread, NULL);
+        progress("reload", done + TURN, n);
+    }
+    double before = load_quantile(&steady, 0.99), during = load_quantile(&b.result, 0.99);
+    printf("%d reloads beside %.0f requests/s, half of what one thread can:\n"
+           "    steady     p50 %.3f ms, p99 %.3f ms of %ld\n"
+           "    reloading  p50 %.3f ms, p99 %.3f ms of %ld: %.2f times the steady p99\n",
+           version - 1, b.load.rate, load_quantile(&steady, 0.5), before, steady.served,
+           load_quantile(&b.result, 0.5), during, b.result.served, during / before);
+    bool kept = promise(reloaded && !b.result.failed && !b.result.refused && !b.result.wrong &&
+                            !steady.failed && !steady.wrong,
+                        "nothing failed, no answer is wrong");
+    kept &= promise(during <= 1.5 * before, "p99 at most 1.5 times the steady one");
+    fixture_end(&f);
+    load_release(&steady);
+    load_release(&b.result);
+    return kept;
+}
+
+/* overload */
+
+static char *large_request(void)
+{
+    enum { ROWS = 500 };
+    char *text = malloc(ROWS * 16 + 256), *body = malloc(ROWS * 16);
+    int n = 0;
+    if (!text || !body)
+        exit(1);
+    n += sprintf(body + n, "{\"instances\":[[1,2,3,4]");
+    for (int i = 1; i < ROWS; i++)
+        n += sprintf(body + n, ",[1,2,3,4]");
+    n += sprintf(body + n, "]}");
+    sprintf(text, HEAD "Content-Length: %d\r\n\r\n%s", n, body);
+    free(body);
+    return text;
+}
+
+/* Seconds of a processor that the server has had. */
+static double cpu_seconds(const struct fixture *f)
+{
+    clockid_t clock;
+    struct timespec t = {0};
+    if (clock_getcpuclockid(f->pid, &clock) == 0)
+        clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Goodput of a model on a thread of its own, with ever more connections, of whose requests few
+ * may wait. */
+static bool soak_overload(long seconds)
+{
+    static const int connections[] = {1, 4, 16, 64, 256, 1024};
+    enum { STEPS = sizeof connections / sizeof connections[0] };
+    struct fixture f;
+    char *text = large_request(), path[FIXTURE_PATH + 32];
+    double best = 0, last = 0;
+    bool sound = true;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    snprintf(path, sizeof path, "%s/m/serving.json", f.models);
+    FILE *file = fopen(path, "w");
+    if (!file || fputs("{\"threads\":1,\"max_queue_size\":16}", file) < 0 || fclose(file) != 0)
+        exit(1);
+    fixture_serve(&f, (const char *const[]){"--threads", "1", NULL});
+    for (int i = 0; i < STEPS; i++) {
+        struct load_result r = {0};
+        const struct load load = {.port = f.port,
+                                  .connections = connections[i],
+                                  .seconds = (double)seconds / STEPS,
+                                  .request = text,
+                                  .size = strlen(text)};
+        double busy = cpu_seconds(&f);
+        load_run(&load, &r);
+        busy = cpu_seconds(&f) - busy;
+        last = (double)r.served / r.seconds;
+        best = last > best ? last : best;
+        sound &= !r.failed;
+        printf("    %4d connections: %7.0f served/s, %7.0f refused/s, p99 %.1f ms, %.0f us of a "
+               "processor for each served\n",
+               connections[i], last, (double)r.refused / r.seconds, load_quantile(&r, 0.99),
+               busy * 1e6 / (double)r.served);
+        load_release(&r);
+    }
+    printf("overload: goodput %.2f of its peak at the end\n", last / best);
+    bool kept = promise(sound, "every request was served or refused");
+    kept &= promise(last >= 0.9 * best, "goodput at least 0.9 of its peak");
+    fixture_end(&f);
+    free(text);
+    return kept;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        bool (*run)(long n);
+    } parts[] = {{"drains", soak_drains},
+                 {"reloads", soak_reloads},
+                 {"rate", soak_rate},
+                 {"overload", soak_overload}};
+    long n = argc == 3 ? atol(argv[2]) : 0;
+    for (size_t i = 0; n > 0 && i < sizeof parts / sizeof parts[0]; i++)
+        if (strcmp(argv[1], parts[i].name) == 0)
+            return parts[i].run(n) ? 0 : 1;
+    fprintf(stderr, "soak drains|reloads|rate|overload N\n");
+    return 2;
+}
