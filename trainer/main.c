@@ -153,7 +153,31 @@ static int load_data(struct training *t, const char *directory, struct nn_error 
     return 0;
 }
 
-/* A training goes on with the classes of the bundle that it goes on from. */
+/* Columns are named where the recipe names none but the bundle does, which has them from the
+ * header of its data: a table may have them in another order by now. */
+static int take_columns(struct training *t, struct nn_error *error)
+{
+    struct recipe *recipe = &t->recipe;
+    const char *text = bundle_metadata(&t->from, "recipe");
+    if (!text || recipe->n_inputs != 1 || recipe->inputs[0].columns ||
+        !json_is_true(json_object_get(recipe->data, "header")))
+        return 0;
+    json_t *from = json_loads(text, 0, NULL);
+    json_t *columns =
+        json_object_get(json_array_get(json_object_get(from, "inputs"), 0), "columns");
+    int status = 0;
+    if (json_is_string(json_array_get(columns, 0))) {
+        json_t *input = json_array_get(json_object_get(recipe->json, "inputs"), 0);
+        status = json_object_set(input, "columns", columns) == 0
+                     ? 0
+                     : nn_fail(error, "out of memory");
+        recipe->inputs[0].columns = json_object_get(input, "columns");
+    }
+    json_decref(from);
+    return status;
+}
+
+/* A training goes on with the classes and the columns of the bundle that it goes on from. */
 static int prepare(struct training *t, const struct options *options, struct nn_error *error)
 {
     if (read_recipe(&t->recipe, options, error) != 0)
@@ -162,8 +186,9 @@ static int prepare(struct training *t, const struct options *options, struct nn_
     if (!t->network)
         return -1;
     network_initialize(t->network, t->recipe.seed);
-    if (options->from && (network_load(t->network, options->from, error) != 0 ||
-                          bundle_read(&t->from, options->from, error) != 0))
+    if (options->from &&
+        (network_load(t->network, options->from, error) != 0 ||
+         bundle_read(&t->from, options->from, error) != 0 || take_columns(t, error) != 0))
         return -1;
     char *directory = find_data(options, options->arguments[0]);
     int status = directory ? load_data(t, directory, error) : nn_fail(error, "out of memory");
