@@ -22,7 +22,9 @@
 #include "server/framing.h"
 #include "server/http_request.h"
 #include "server/watch.h"
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +61,25 @@ const char *http_header(const struct http_request *r, const char *name)
 {
     return r->connection ? MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name)
                          : NULL;
+}
+
+void http_client_address(const struct http_request *r, char text[HTTP_ADDRESS_SIZE])
+{
+    const union MHD_ConnectionInfo *info =
+        r->connection
+            ? MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+            : NULL;
+    const struct sockaddr *address = info ? info->client_addr : NULL;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+
+    *text = 0;
+    if (address && address->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text,
+                  HTTP_ADDRESS_SIZE);
+    else if (address && address->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        inet_ntop(AF_INET, v6->sin6_addr.s6_addr + 12, text, HTTP_ADDRESS_SIZE);
+    else if (address && address->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &v6->sin6_addr, text, HTTP_ADDRESS_SIZE);
 }
 
 /* the library's callbacks */

@@ -27,6 +27,7 @@ enum {
     HTTP_PENDING = 0,    /* before the next http_run(), which costs nothing */
     HTTP_SUSPENDED = -1, /* at any time, by the daemon's thread */
     HTTP_ID_SIZE = 64,
+    HTTP_ADDRESS_SIZE = 46, /* INET6_ADDRSTRLEN */
     HTTP_FIELDS = 12,
     HTTP_DROPPED_BODY = 64 << 20, /* bytes of a refused body that are read and dropped
                                    * so that its connection can go on */
@@ -68,6 +69,7 @@ struct http_request {
     int64_t served_version;     /* of the model, that the prediction went to; 0: none yet */
     enum shed shed;             /* set with http_shed() */
     char trace_id[33], parent_id[17]; /* of its traceparent, or "": for the log */
+    char client[HTTP_ADDRESS_SIZE];   /* its address; the same */
     int64_t timeout;            /* nanoseconds that it may wait for its turn; 0: not said */
     int64_t priority;           /* 1: before all others; 0: not said */
 
@@ -142,6 +144,9 @@ uint64_t http_n_finished(const struct http_daemon *daemon);     /* ever */
 /* A header of a request that has not been answered, by its name in any case; NULL: there is
  * none, or its client is gone. */
 const char *http_header(const struct http_request *request, const char *name);
+
+/* Writes the numeric address of a request's client, or "". */
+void http_client_address(const struct http_request *request, char text[HTTP_ADDRESS_SIZE]);
 
 /* Makes {"error": text} the answer and returns the status. */
 int http_error(struct http_request *request, int status, const char *format, ...)

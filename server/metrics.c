@@ -31,20 +31,12 @@ struct model_stats *model_stats_new(int n)
         return NULL;
     memset(stats, 0, size);
     stats->n = n;
-    atomic_init(&stats->references, 1);
     return stats;
 }
 
-struct model_stats *model_stats_share(struct model_stats *stats)
+void model_stats_free(struct model_stats *stats)
 {
-    atomic_fetch_add(&stats->references, 1);
-    return stats;
-}
-
-void model_stats_release(struct model_stats *stats)
-{
-    if (stats && atomic_fetch_sub(&stats->references, 1) == 1)
-        free(stats);
+    free(stats);
 }
 
 uint64_t model_stats_sum(struct model_stats *stats, size_t offset)

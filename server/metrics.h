@@ -121,16 +121,14 @@ struct model_counters {
     struct histogram computations;              /* of batches */
 } __attribute__((aligned(64)));
 
-/* Of one version of a model, reference counted; any thread. */
+/* Of one version of a model; any thread. */
 struct model_stats {
-    atomic_int references;
     int n;                         /* threads that count */
     struct model_counters loops[]; /* of the event loops and, behind them, of others */
 };
 
 struct model_stats *model_stats_new(int n); /* all zero; NULL: no memory */
-struct model_stats *model_stats_share(struct model_stats *stats);
-void model_stats_release(struct model_stats *stats);    /* NULL is allowed */
+void model_stats_free(struct model_stats *stats); /* NULL is allowed */
 
 /* What all threads have counted of the counter or histogram at this place in model_counters. */
 uint64_t model_stats_sum(struct model_stats *stats, size_t offset);

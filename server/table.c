@@ -24,7 +24,7 @@ void served_release(struct served *s)
     for (size_t i = 0; i < s->n_members; i++)
         served_release(s->members[i]);
     free(s->members);
-    model_stats_release(s->stats);
+    model_stats_free(s->stats);
     buffer_release(&s->description);
     free(s);
 }

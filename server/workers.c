@@ -125,6 +125,8 @@ static void settle_dropped(struct workers *w, struct lane *l, struct prediction_
     for (struct prediction_part *part = dropped, *next; part; part = next) {
         struct prediction *p = part->prediction;
         next = part->next;
+        if (!p->request->stages.nanoseconds[STAGE_QUEUE])
+            p->request->stages.nanoseconds[STAGE_QUEUE] = clock_now() - p->began;
         if (!p->status && w->stop)
             p->status = refuse_at_end(p->request);
         else if (!p->status)

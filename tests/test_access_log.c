@@ -121,6 +121,7 @@ static void a_prediction_tells_its_trace_its_version_and_its_stages(void **state
     json_t *line = line_of(&f, "one");
     assert_string_equal(text(line, "trace_id"), TRACE);
     assert_string_equal(text(line, "parent_id"), PARENT);
+    assert_string_equal(text(line, "client"), "127.0.0.1");
     assert_string_equal(text(line, "method"), "POST");
     assert_string_equal(text(line, "route"), "/predict");
     assert_string_equal(text(line, "model"), "m");

@@ -91,6 +91,7 @@ void api_log_access(const struct http_request *r, bool sent, int64_t duration)
     add_text(&line, "request_id", r->id);
     add_text(&line, "trace_id", r->trace_id);
     add_text(&line, "parent_id", r->parent_id);
+    add_text(&line, "client", r->client);
     add_text(&line, "method", api_method_name(r->method));
     add_text(&line, "path", r->path);
     add_text(&line, "route", r->route ? r->route->path : NULL);

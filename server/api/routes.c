@@ -126,8 +126,10 @@ int api_begin(struct http_request *r)
 {
     struct loop *l = api_loop(r);
 
-    if (l->server->options->access_log)
+    if (l->server->options->access_log) {
         api_read_traceparent(http_header(r, "traceparent"), r->trace_id, r->parent_id);
+        http_client_address(r, r->client);
+    }
     r->route = find_route(r);
     int status = api_check_origin(r);
     if (!status)
