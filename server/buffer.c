@@ -1,10 +1,10 @@
 #include "server/buffer.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/number.h"
 #include "server/utf8.h"
 
 void buffer_release(struct buffer *b)
@@ -47,6 +47,13 @@ void buffer_add_text(struct buffer *b, const char *text)
     buffer_add(b, text, strlen(text));
 }
 
+void buffer_add_integer(struct buffer *b, int64_t value)
+{
+    char *out = buffer_reserve(b, NUMBER_MAX_TEXT);
+    if (out)
+        b->size += number_write_integer(out, value);
+}
+
 void buffer_printf(struct buffer *b, const char *format, ...)
 {
     va_list arguments, again;
@@ -62,6 +69,16 @@ void buffer_printf(struct buffer *b, const char *format, ...)
     }
     va_end(again);
     va_end(arguments);
+}
+
+/* Bytes of text, up to the first that JSON may want otherwise. */
+static size_t plain(const char *text)
+{
+    size_t n = 0;
+    while ((unsigned char)text[n] >= 0x20 && (unsigned char)text[n] < 0x80 && text[n] != '"' &&
+           text[n] != '\\')
+        n++;
+    return n;
 }
 
 /* The letter behind the backslash for characters that have a short escape, else 0. */
@@ -90,8 +107,13 @@ void buffer_add_json_string(struct buffer *b, const char *text)
     static const char replacement[] = "\xef\xbf\xbd";       /* U+FFFD */
     const char *end = text + strlen(text);
     buffer_add(b, "\"", 1);
-    while (text < end) {
-        size_t n = utf8_character(text, end);
+    for (size_t n; text < end; text += n ? n : 1) {
+        n = plain(text);
+        if (n > 0) {
+            buffer_add(b, text, n);
+            continue;
+        }
+        n = utf8_character(text, end);
         char letter = escape_letter(*text);
         if (n == 0)
             buffer_add_text(b, replacement);
@@ -101,7 +123,6 @@ void buffer_add_json_string(struct buffer *b, const char *text)
             buffer_printf(b, "\\u%04x", (unsigned)*text);
         else
             buffer_add(b, text, n);
-        text += n ? n : 1;
     }
     buffer_add(b, "\"", 1);
 }

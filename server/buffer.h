@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct buffer {
     char *data;                 /* NULL while capacity is 0 */
@@ -22,6 +23,7 @@ char *buffer_reserve(struct buffer *b, size_t more);
 
 void buffer_add(struct buffer *b, const char *bytes, size_t n);
 void buffer_add_text(struct buffer *b, const char *text);
+void buffer_add_integer(struct buffer *b, int64_t value);
 void buffer_printf(struct buffer *b, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

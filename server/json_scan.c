@@ -90,6 +90,10 @@ int json_scan_string(struct json_scan *s, struct json_text *text, struct nn_erro
     text->begin = s->p;
     while (s->p < s->end && *s->p != '"') {
         const char *at = s->p;
+        if ((unsigned char)*at >= 0x20 && (unsigned char)*at < 0x80 && *at != '\\') {
+            s->p++;
+            continue;
+        }
         if (*at == '\\') {
             s->p++;
             if (read_escape(&s->p, s->end) < 0)
@@ -123,7 +127,9 @@ static size_t encode(long character, char *out)
 
 bool json_text_equal(const struct json_text *text, const char *name)
 {
-    size_t left = strlen(name);
+    size_t left = strlen(name), size = (size_t)(text->end - text->begin);
+    if (!memchr(text->begin, '\\', size))
+        return size == left && memcmp(text->begin, name, size) == 0;
     for (const char *p = text->begin; p < text->end;) {
         char character[4];
         size_t n = 1;

@@ -118,8 +118,10 @@ static int write_classes(struct buffer *out, const struct part *p, const struct 
 static void write_shape(struct buffer *out, const struct nn_shape *shape)
 {
     buffer_add_text(out, ",\"shape\":[");
-    for (int d = 0; d < shape->rank; d++)
-        buffer_printf(out, "%s%lld", d ? "," : "", (long long)shape->dims[d]);
+    for (int d = 0; d < shape->rank; d++) {
+        buffer_add_text(out, d ? "," : "");
+        buffer_add_integer(out, shape->dims[d]);
+    }
     buffer_add_text(out, "]");
 }
 
@@ -141,14 +143,18 @@ static int write_output(struct buffer *out, struct buffer *binary, struct v2_out
     }
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, name);
-    buffer_printf(out, ",\"datatype\":\"%s\"", datatype);
+    buffer_add_text(out, ",\"datatype\":\"");
+    buffer_add_text(out, datatype);
+    buffer_add_text(out, "\"");
     write_shape(out, &shape);
     if (o->binary) {
         size_t before = binary->size;
         if (o->classes && write_classes(binary, p, model, k, true) < 0)
             return nn_fail(error, "out of memory");
         o->bytes = o->classes ? binary->size - before : (size_t)p->elements * element_size(p);
-        buffer_printf(out, ",\"parameters\":{\"binary_data_size\":%zu}}", o->bytes);
+        buffer_add_text(out, ",\"parameters\":{\"binary_data_size\":");
+        buffer_add_integer(out, (int64_t)o->bytes);
+        buffer_add_text(out, "}}");
         return 0;
     }
     buffer_add_text(out, ",\"data\":");
@@ -179,7 +185,9 @@ static void write_head(struct buffer *out, const struct v2_request *q,
     }
     buffer_add_text(out, "\"model_name\":");
     buffer_add_json_string(out, served->name);
-    buffer_printf(out, ",\"model_version\":\"%lld\",\"outputs\":[", (long long)served->version);
+    buffer_add_text(out, ",\"model_version\":\"");
+    buffer_add_integer(out, served->version);
+    buffer_add_text(out, "\",\"outputs\":[");
 }
 
 int v2_write(struct buffer *out, size_t *json_length, struct v2_request *q,

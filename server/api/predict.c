@@ -59,7 +59,9 @@ static int write_rows(struct http_request *r, const struct served *served,
     write_labels(out, served->model, &outputs[0], first, n);
     buffer_add_text(out, ",\"model_name\":");
     buffer_add_json_string(out, served->name);
-    buffer_printf(out, ",\"model_version\":\"%lld\"}", (long long)served->version);
+    buffer_add_text(out, ",\"model_version\":\"");
+    buffer_add_integer(out, served->version);
+    buffer_add_text(out, "\"}");
     return 0;
 }
 
