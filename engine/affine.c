@@ -305,13 +305,16 @@ static int set_bias(struct passes *p, const struct linear *l, const nn_real *bia
     return write_constant(p, l, 2, &shape, bias);
 }
 
-/* 1: folded; 0: that would leave the normal numbers, or take too long; -1: no memory. */
+/* 1: folded; 0: that would leave the normal numbers, or cancel, or take too long; -1: no
+ * memory. */
 static int fold(struct passes *p, const struct linear *l, const struct affine *a, bool before)
 {
     int64_t n = l->outputs * l->channels * l->taps;
     if ((double)n > p->budget)
         return 0;
     p->budget -= (double)n;
+    if (before && cancellation(l, a) > MAX_CANCELLATION)
+        return 0;
     nn_real *weights = calloc((size_t)n + 1, sizeof *weights);
     nn_real *bias = calloc((size_t)l->outputs + 1, sizeof *bias);
     double *sums = calloc((size_t)l->outputs + 1, sizeof *sums);
@@ -385,8 +388,7 @@ static int take_in(struct passes *p, struct graph_node *n)
         return found;
     int status = 0;
     bool fits = a.n == 1 || (direct && a.n == l.groups * l.channels);
-    if (fits && (!is_padded(n) || all_are(a.shift, a.n, 0)) &&
-        cancellation(&l, &a) <= MAX_CANCELLATION)
+    if (fits && (!is_padded(n) || all_are(a.shift, a.n, 0)))
         status = fold(p, &l, &a, true);
     if (status == 1)
         passes_bypass(p, scaling, data);

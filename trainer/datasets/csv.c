@@ -160,17 +160,20 @@ static int find_input(struct csv_file *file, int i, struct nn_error *error)
 }
 
 /* The names of the only input's columns, for who reads other files by them; NULL where they do
- * not tell one from another, or there is no memory. */
+ * not tell one from another, are too long for the head of a bundle, or there is no memory. */
 static json_t *name_columns(const struct csv_file *file)
 {
+    enum { MOST_BYTES = 128 * 1024, QUOTES = 6 }; /* JSON in JSON: \"name\", */
     if (!file->names || file->request->n_inputs != 1)
         return NULL;
     json_t *columns = json_array(), *seen = json_object();
     int64_t n = format_row_elements(file->request, 0);
     bool named = columns && seen;
+    size_t bytes = 0;
     for (int64_t i = 0; i < n && named; i++) {
         const char *name = file->names[file->inputs[0][i]];
-        named = *name && !json_object_get(seen, name) &&
+        bytes += strlen(name) + QUOTES;
+        named = *name && bytes <= MOST_BYTES && !json_object_get(seen, name) &&
                 json_object_set_new(seen, name, json_true()) == 0 &&
                 json_array_append_new(columns, json_string(name)) == 0;
     }
