@@ -129,6 +129,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                            .finished = finished,
                                            .max_body = MAX_BODY,
                                            .max_bodies = 2 * MAX_BODY,
+                                           .pack_from = 256,
                                            .max_connections = 4,
                                            .header_timeout = HOUR,
                                            .body_timeout = HOUR,
@@ -141,6 +142,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     nn_engine_start();
     log_set_level(LOG_ERROR + 1);
     options.default_model = "linear";
+    server.guards.cors = cors_open("https://b.example", &error);
+    MUST(server.guards.cors);
     publish_models();
     atexit(remove_models);
     loop = (struct loop){.server = &server, .admin = true, .max_in_work = 8};
@@ -178,9 +181,20 @@ static void check_body(const char *head, const char *head_end, const char *body,
 {
     if (size == 0 || !find(head, head_end, "Content-Type: application/json\r\n"))
         return;
+    struct buffer text = {0};
+    bool gzip = find(head, head_end, "\r\nContent-Encoding: gzip\r\n");
+    if (gzip || find(head, head_end, "\r\nContent-Encoding: deflate\r\n")) {
+        struct unpacker *u = unpacker_new(gzip ? CODING_GZIP : CODING_DEFLATE, body, size);
+        size_t work = ROOM;
+        MUST(u && unpacker_run(u, &text, ROOM, &work) == UNPACKED_ALL);
+        unpacker_free(u);
+        body = text.data;
+        size = text.size;
+    }
     json_t *value = json_loadb(body, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
     MUST(value);
     json_decref(value);
+    buffer_release(&text);
 }
 
 /* Returns the end of the answer. */
@@ -203,6 +217,8 @@ static const char *check_answer(const char *p, const char *end, int number, bool
         return end;
     }
 
+    if (status == 204)
+        return body;
     const char *length = find(p, head_end, "\r\nContent-Length: ");
     MUST(length);
     size_t size = strtoul(length + 18, NULL, 10);
