@@ -8,13 +8,16 @@
 #include <cmocka.h>
 
 #include "tests/server_fixture.h"
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TEXT = 8192 };
+enum { TEXT = 8192, CLIENTS = 4 };
 
 static void assert_contains(const char *text, const char *part)
 {
@@ -288,6 +291,86 @@ static void at_a_start_a_broken_ensemble_is_not_ready(void **state)
     fixture_end(&f);
 }
 
+/* The mean of scales a and b is their mean's scale: the one that an answer is of. */
+static double scale_of(const char *body)
+{
+    static const double x[4] = {1, 2, 3, 4};
+    double zero[3], one[3], got[3], scale = NAN;
+    linear_reference(0, x, zero);
+    linear_reference(1, x, one);
+    if (sscanf(body, "{\"predictions\":[[%lf,%lf,%lf]]", &got[0], &got[1], &got[2]) != 3)
+        return NAN;
+    scale = (got[0] - zero[0]) / (one[0] - zero[0]);
+    for (int i = 1; i < 3; i++)
+        if (!(fabs(zero[i] + scale * (one[i] - zero[i]) - got[i]) <= 1e-3))
+            return NAN;
+    return scale;
+}
+
+struct load {
+    int port;
+    atomic_bool stop;
+    atomic_int answered, failed;
+};
+
+/* Members have the scales 1 and up, so that every mean is a multiple of a half. */
+static void *run_client(void *arg)
+{
+    struct load *l = arg;
+    int fd = socket_connect(l->port);
+    while (!atomic_load(&l->stop)) {
+        static const char text[] = "POST /models/e/predict HTTP/1.1\r\nHost: x\r\n"
+                                   "Content-Length: 25\r\n\r\n{\"instances\":[[1,2,3,4]]}";
+        char body[1024];
+        socket_send(fd, text);
+        int status = socket_answer(fd, body, sizeof body);
+        double twice = 2 * scale_of(body);
+        if (status != 200 || !(fabs(twice - round(twice)) < 1e-3) || twice < 2) {
+            print_error("got %d %s\n", status, body);
+            l->failed++;
+            break;
+        }
+        l->answered++;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void members_are_replaced_under_requests(void **state)
+{
+    struct fixture f;
+    pthread_t threads[CLIENTS];
+    char body[TEXT];
+    (void)state;
+    serve_pair(&f);
+    struct load l = {.port = f.port};
+    for (int i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_client, &l), 0);
+    for (int version = 8; version < 40 && !l.failed; version++) {
+        int scale = 1 + version % 5, other = 1 + version % 3;
+        publish_linear(f.models, "b", version, scale);
+        publish_linear(f.models, "a", version, other);
+        reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\"");
+        unpublish(f.models, "b", version - 1);
+        assert_int_equal(request(f.port, "POST", "/models/e/predict",
+                                 "{\"instances\":[[1,2,3,4]]}", body, sizeof body),
+                         200);
+        assert_true(fabs(scale_of(body) - (scale + other) / 2.0) < 1e-3);
+    }
+    /* Without its members it goes on, too. */
+    unpublish(f.models, "b", 39);
+    reload(&f, "", 500, "member b: there is no model of this name");
+    assert_int_equal(request(f.port, "POST", "/models/e/predict", "{\"instances\":[[1,2,3,4]]}",
+                             body, sizeof body),
+                     200);
+    atomic_store(&l.stop, true);
+    for (int i = 0; i < CLIENTS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(l.failed, 0);
+    assert_true(l.answered > 0);
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +380,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_together_is_named),
         cmocka_unit_test(a_wrong_serving_json_keeps_the_ensemble_that_is_served),
         cmocka_unit_test(a_model_becomes_an_ensemble_and_back),
+        cmocka_unit_test(members_are_replaced_under_requests),
         cmocka_unit_test(at_a_start_a_broken_ensemble_is_not_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -432,6 +433,18 @@ static void explicitly_only_what_is_asked_for_is_loaded(void **state)
                  "{\"name\":\"n\",\"state\":\"UNAVAILABLE\",\"reason\":\"unloaded\"},"
                  "{\"name\":\"o\",\"state\":\"UNAVAILABLE\",\"reason\":\"unloaded\"}]");
     post(&f, "/reload", "{\"model\":\"n\"}", 404, "there is no model n, or it is not loaded");
+
+    /* Back, by the folder, by a label, by the policy. */
+    unpublish(f.models, "m", 2);
+    post(&f, "/reload", "", 200, "\"before\":\"2\",\"after\":\"1\"");
+    publish_linear(f.models, "m", 2, 2);
+    load(&f, "m", 200, "");
+    assert_int_equal(version_of(&f, "m"), 2);
+    configure(&f, "m", "{\"labels\":{\"stable\":1}}");
+    assert_int_equal(kill(f.pid, SIGHUP), 0);
+    await_version(&f, "m", 1);
+    configure(&f, "m", "{\"version_policy\":{\"specific\":[2]}}");
+    post(&f, "/reload", "{\"model\":\"m\"}", 200, "\"before\":\"1\",\"after\":\"2\"");
 
     unload(&f, "m", "{\"parameters\":{}}", 200, "");
     assert_int_equal(version_of(&f, "m"), 0);
