@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+/* For functions that are compiled once for each pair of datatypes that has to be fast. */
+#define TEMPLATE static inline __attribute__((always_inline))
+
 static const struct {
     const char *name;
     size_t size;
@@ -85,7 +88,9 @@ static uint16_t round_to(struct format f, double x)
 
     /* What is dropped behind the last place that the format has at this exponent. */
     int lowest = 1 - f.max_exponent;
-    int dropped = DOUBLE_FRACTION - f.fraction_bits + (exponent < lowest ? lowest - exponent : 0);
+    int dropped = DOUBLE_FRACTION - f.fraction_bits;
+    if (exponent < lowest)
+        dropped += lowest - exponent;
     if (dropped > DOUBLE_FRACTION + 1)
         return (uint16_t)sign;          /* below half of the smallest */
     uint64_t significand = fraction | UINT64_C(1) << DOUBLE_FRACTION;
@@ -137,7 +142,7 @@ float nn_bf16_read(uint16_t bits)
 
 /* elements */
 
-static double real_element(enum nn_datatype datatype, const void *data, int64_t i)
+TEMPLATE double real_element(enum nn_datatype datatype, const void *data, int64_t i)
 {
     switch (datatype) {
     case NN_FP32:
@@ -182,7 +187,7 @@ double nn_tensor_element(const struct nn_tensor *tensor, int64_t i)
 
 /* conversions */
 
-static void put_real(enum nn_datatype datatype, void *data, int64_t i, double x)
+TEMPLATE void put_real(enum nn_datatype datatype, void *data, int64_t i, double x)
 {
     switch (datatype) {
     case NN_FP32:
@@ -260,8 +265,8 @@ static void put_integer_as_real(enum nn_datatype to, void *y, int64_t i, uint64_
     }
 }
 
-static void convert_from_real(int64_t n, enum nn_datatype from, const void *x,
-                              enum nn_datatype to, void *y)
+TEMPLATE void convert_from_real(int64_t n, enum nn_datatype from, const void *x,
+                                enum nn_datatype to, void *y)
 {
     int width = 8 * (int)nn_datatype_size(to);
     for (int64_t i = 0; i < n; i++) {
@@ -301,6 +306,14 @@ void datatype_convert(int64_t n, enum nn_datatype from, const void *x, enum nn_d
         nn_real *reals = y;
         for (int64_t i = 0; i < n; i++)
             reals[i] = bytes[i];
+    } else if (from == NN_FP16 && to == NN_FP32) {      /* so are these */
+        convert_from_real(n, NN_FP16, x, NN_FP32, y);
+    } else if (from == NN_BF16 && to == NN_FP32) {
+        convert_from_real(n, NN_BF16, x, NN_FP32, y);
+    } else if (from == NN_FP32 && to == NN_FP16) {
+        convert_from_real(n, NN_FP32, x, NN_FP16, y);
+    } else if (from == NN_FP32 && to == NN_BF16) {
+        convert_from_real(n, NN_FP32, x, NN_BF16, y);
     } else if (nn_datatype_is_real(from)) {
         convert_from_real(n, from, x, to, y);
     } else {

@@ -38,10 +38,11 @@ struct input {
     int datatype;
 };
 
-/* [enum nn_datatype] */
-static const char *const datatype_names[] = {
-    "FP32",  "FP64",  "FP16",   "BF16",   "INT8",   "INT16", "INT32",
-    "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL",  NULL,
+static const char *const datatype_names[NN_DATATYPES + 1] = {
+    [NN_FP32] = "FP32",     [NN_FP64] = "FP64",     [NN_FP16] = "FP16",   [NN_BF16] = "BF16",
+    [NN_INT8] = "INT8",     [NN_INT16] = "INT16",   [NN_INT32] = "INT32", [NN_INT64] = "INT64",
+    [NN_UINT8] = "UINT8",   [NN_UINT16] = "UINT16", [NN_UINT32] = "UINT32",
+    [NN_UINT64] = "UINT64", [NN_BOOL] = "BOOL",
 };
 
 static const struct field input_fields[] = {

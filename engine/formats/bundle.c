@@ -127,9 +127,10 @@ static int read_labels(struct bundle *bundle, struct nn_error *error)
 static int check_elements(const struct nn_tensor *tensor, struct nn_error *error)
 {
     int64_t n = shape_elements(&tensor->shape);
-    bool real = nn_datatype_is_real(tensor->datatype);
-    for (int64_t i = 0; i < n && real; i++)
-        if (!isfinite(nn_tensor_element(tensor, i)))
+    const nn_real *reals = tensor->datatype == NN_FP32 ? tensor->data : NULL;
+    bool other = !reals && nn_datatype_is_real(tensor->datatype);
+    for (int64_t i = 0; i < n && (reals || other); i++)
+        if (reals ? !isfinite(reals[i]) : !isfinite(nn_tensor_element(tensor, i)))
             return nn_fail(error, "element %lld is not finite", (long long)i);
     if (tensor->datatype == NN_BOOL) {
         const uint8_t *x = tensor->data;
