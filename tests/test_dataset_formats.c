@@ -317,6 +317,12 @@ static void integers_of_an_integer_input_are_integers(void **state)
     assert_refused(&wish, "input \"x\" is INT32: row 1 has 4.5");
     write_file("t.csv", (struct bytes)BYTES("1,2,x\n3e9,4,y\n"));
     assert_refused(&wish, "input \"x\" is INT32: row 1 has 3e+09");
+    wish.input.datatype = NN_INT8;
+    write_file("t.csv", (struct bytes)BYTES("-128,127,x\n3,128,y\n"));
+    assert_refused(&wish, "input \"x\" is INT8: row 1 has 128");
+    wish.input.datatype = NN_UINT64;
+    write_file("t.csv", (struct bytes)BYTES("18446742974197923840,0,x\n18446744073709551616,4,y\n"));
+    assert_refused(&wish, "input \"x\" is UINT64: row 1 has 1.84467e+19");
 }
 
 /* The examples of RFC 4180, section 2, and what spreadsheets add to them. */

@@ -62,6 +62,8 @@ static const struct {
     {"Pow", {"INT64 [2] = -1 3", "UINT64 [2] = 18446744073709551615 4"}, NULL,
      "INT64 [2] = -1 81"},
     {"Pow", {"INT32 [2] = 5 2", "INT8 [2] = 3 -1"}, NULL, "INT32 [2] = 125 0"},
+    {"MaxPool", {"INT8 [1, 1, 4] = -128 -3 7 -1"}, "kernel_shape 2; strides 2",
+     "INT8 [1, 1, 2] = -3 7"},
     {"Transpose", {"FP16 [2, 3] = 1 2 3 4 5 6"}, NULL, "FP16 [3, 2] = 1 4 2 5 3 6"},
     {"Transpose", {"FP64 [2, 3] = 1 2 3 4 5 6"}, NULL, "FP64 [3, 2] = 1 4 2 5 3 6"},
     {"Transpose", {"INT16 [1, 2, 3] = 1 2 3 4 5 6"}, "perm 2 0 1",

@@ -112,7 +112,7 @@ static bool pool_halves(const struct kernel_window *k)
  *
  *     Y[n, c, oy, ox] = max over ky, kx of X[n, c, oy sy + ky dy - py, ox sx + kx dx - px]
  *
- * X [N, C, L] or [N, C, H, W], FP32 or UINT8     Y [N, C, out...]
+ * X [N, C, L] or [N, C, H, W], FP32, UINT8 or INT8     Y [N, C, out...]
  * Indices, optional, INT64: where it was, counted from the first element of the whole X
  *
  * The first of equal elements counts. Not a number is larger than any.
@@ -127,7 +127,8 @@ static const struct op_attribute max_pool_rows[] = {
 
 static int MaxPool_infer(struct op_inference *inference, struct nn_error *error)
 {
-    if (inference->inputs[0]->datatype != NN_UINT8 &&
+    enum nn_datatype datatype = inference->inputs[0]->datatype;
+    if (datatype != NN_UINT8 && datatype != NN_INT8 &&
         op_need(inference, 0, "X", NN_FP32, error) != 0)
         return -1;
     if (pool_infer(inference, error) != 0)
@@ -159,6 +160,7 @@ static int MaxPool_infer(struct op_inference *inference, struct nn_error *error)
     }
 DEFINE_LARGEST(largest_real, nn_real)
 DEFINE_LARGEST(largest_uint8, uint8_t)
+DEFINE_LARGEST(largest_int8, int8_t)
 
 /* Two choices without a branch, which compilers make vectors of; a or b is not a number: so is
  * the larger. */
@@ -203,6 +205,7 @@ static int64_t max_index(const struct kernel_window *k, bool down_columns, int64
     }
 DEFINE_MAX_PLANE(max_plane_real, nn_real, largest_real)
 DEFINE_MAX_PLANE(max_plane_uint8, uint8_t, largest_uint8)
+DEFINE_MAX_PLANE(max_plane_int8, int8_t, largest_int8)
 
 static void MaxPool_forward(const struct op_call *call)
 {
@@ -212,7 +215,8 @@ static void MaxPool_forward(const struct op_call *call)
     void *y = call->outputs[0]->data;
     int64_t *indices = call->n_outputs > 1 && call->outputs[1] ? call->outputs[1]->data : NULL;
     int64_t plane = k.height * k.width, positions = k.out_h * k.out_w;
-    bool real = call->inputs[0]->datatype == NN_FP32;
+    enum nn_datatype datatype = call->inputs[0]->datatype;
+    bool real = datatype == NN_FP32;
     bool halves = real && !indices && pool_halves(&k);
 
     for (int64_t p = 0; p < pool_planes(call); p++) {
@@ -222,6 +226,9 @@ static void MaxPool_forward(const struct op_call *call)
         else if (real)
             max_plane_real(&k, p, a->storage_order, (const nn_real *)x + p * plane,
                            (nn_real *)y + p * positions, index);
+        else if (datatype == NN_INT8)
+            max_plane_int8(&k, p, a->storage_order, (const int8_t *)x + p * plane,
+                           (int8_t *)y + p * positions, index);
         else
             max_plane_uint8(&k, p, a->storage_order, (const uint8_t *)x + p * plane,
                             (uint8_t *)y + p * positions, index);
