@@ -116,6 +116,9 @@ static void a_prediction_tells_its_trace_its_version_and_its_stages(void **state
     call(f.port, "POST", "/v2/models/m/infer", "X-Request-ID: two\r\ntraceparent: 00-x\r\n",
          "{}", 400);
     call(f.port, "GET", "/a\"b%22\\\xff?q=\"", "X-Request-ID: three\r\n", "", 404);
+    char path[1200] = "/";
+    memset(path + 1, '"', sizeof path - 2);
+    call(f.port, "GET", path, "X-Request-ID: four\r\n", "", 404);
     assert_int_equal(fixture_stop(&f), 0);
 
     json_t *line = line_of(&f, "one");
@@ -152,6 +155,10 @@ static void a_prediction_tells_its_trace_its_version_and_its_stages(void **state
     assert_string_equal(text(line, "path"), "/a\"b%22\\\xef\xbf\xbd");
     assert_int_equal(integer(line, "status"), 404);
     assert_null(json_object_get(line, "route"));
+    json_decref(line);
+
+    line = line_of(&f, "four");
+    assert_int_equal(strlen(text(line, "path")), 511);
     json_decref(line);
     fixture_close(&f);
 }

@@ -7,9 +7,15 @@
 #include "server/api/api.h"
 
 #include "server/log.h"
+#include <stdio.h>
 #include <string.h>
 
-enum { TRACE_ID = 32, PARENT_ID = 16, FIELDS = 24 };
+enum {
+    TRACE_ID = 32,
+    PARENT_ID = 16,
+    FIELDS = 24,
+    PATH = 512, /* bytes that are shown: escaped, a line still fits into one write to a pipe */
+};
 
 /* traceparent */
 
@@ -87,13 +93,15 @@ static void add_stages(struct line *line, const struct http_request *r)
 void api_log_access(const struct http_request *r, bool sent, int64_t duration)
 {
     struct line line = {.n = 0};
+    char path[PATH];
 
+    snprintf(path, sizeof path, "%s", r->path);
     add_text(&line, "request_id", r->id);
     add_text(&line, "trace_id", r->trace_id);
     add_text(&line, "parent_id", r->parent_id);
     add_text(&line, "client", r->client);
     add_text(&line, "method", api_method_name(r->method));
-    add_text(&line, "path", r->path);
+    add_text(&line, "path", path);
     add_text(&line, "route", r->route ? r->route->path : NULL);
     add_text(&line, "model", r->model);
     if (r->served_version)

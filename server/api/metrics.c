@@ -83,7 +83,7 @@ static double sum_of(const struct server *s, size_t offset)
     return (double)n;
 }
 
-static void write_slow_and_faulty(struct buffer *out, const struct server *s)
+static void write_refusals(struct buffer *out, const struct server *s)
 {
     const char *name = "predictd_http_rejected_total";
     char labels[128];
@@ -140,7 +140,7 @@ int api_metrics(struct http_request *r)
     r->answer_type = "text/plain; version=0.0.4; charset=utf-8";
     write_requests(out, l->server);
     write_loops(out, l->server);
-    write_slow_and_faulty(out, l->server);
+    write_refusals(out, l->server);
     if (l->table)
         api_write_model_metrics(out, l->server, l->table);
     api_write_process_metrics(out, l->server);
