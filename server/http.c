@@ -9,7 +9,7 @@
  *   watch.h keeps the time.
  * - Suspending and resuming costs four system calls. A handler that answers nothing on the
  *   final call is called again by the next MHD_run(): that is how a request waits for the
- *   batch of its own turn.
+ *   batch of its own turn, and how a body is unpacked over many.
  * - It never rests while a chunk's first line fills its buffer without an end: whoever sends
  *   such a line has a processor until his time is over. So http_timeout() does not believe in
  *   work from which nothing comes.

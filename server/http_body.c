@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { PACKED_MOST = 4 << 20 }; /* bytes of an answer; packing more would hold others up */
+enum { PACKED_MOST = 1 << 20 }; /* bytes of an answer: more would hold others up for too long */
 
 /* requests */
 

@@ -270,6 +270,24 @@ static void a_bad_file_is_named_at_start_and_no_secret_is_told(void **state)
     fixture_close(&f);
 }
 
+static void a_check_reads_the_files_too(void **state)
+{
+    struct fixture f;
+    char path[FIXTURE_PATH + 8], text[4096];
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    snprintf(path, sizeof path, "%s/file", f.folder);
+    const char *const arguments[] = {"--check",        "--models", f.models,
+                                     "--api-key-file", path,       NULL};
+    write_text(path, KEY "\n");
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    write_text(path, "\n");
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, "/file: expected a line that holds something"));
+    fixture_close(&f);
+}
+
 /* Until the key is answered with the status, which a signal brings about at some time. */
 static void wait_for(struct guarded *g, const char *header, int status)
 {
@@ -443,6 +461,7 @@ int main(void)
         cmocka_unit_test(a_refusal_reads_the_body_and_keeps_the_connection),
         cmocka_unit_test(admin_verbs_need_the_token_on_either_port),
         cmocka_unit_test(a_bad_file_is_named_at_start_and_no_secret_is_told),
+        cmocka_unit_test(a_check_reads_the_files_too),
         cmocka_unit_test(a_reload_takes_new_keys_and_keeps_the_old_for_a_broken_file),
         cmocka_unit_test(a_page_of_a_listed_origin_may_read_every_answer),
         cmocka_unit_test(a_preflight_needs_no_key_and_allows_the_headers_that_are_asked_for),
