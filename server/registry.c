@@ -97,6 +97,7 @@ static void run(struct registry *r, struct task *task, const struct found *found
         changes_taken(&r->changes, found, &task->scope);
     for (size_t i = 0; i < report->n; i++)
         failed |= report->entries[i].outcome == RELOAD_FAILED;
+    failed |= *report->beside != 0;
     r->counts.last_failed = failed;
     if (!failed)
         r->counts.last_success = time(NULL);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BODY "{\"instances\":[[1,2,3,4]]}"
@@ -238,6 +239,32 @@ static void a_reload_renews_the_certificate_of_new_connections(void **state)
     fixture_end(&s.f);
 }
 
+/* By the admin port, which is plain here. */
+static double metric(struct secured *s, const char *name)
+{
+    struct fixture f = s->f;
+    f.port = f.admin_port;
+    return fixture_metric(&f, name);
+}
+
+static void metrics_say_when_it_expires_and_that_a_renewal_failed(void **state)
+{
+    struct secured s;
+    double day = 24 * 3600;
+    (void)state;
+    serve(&s, NULL);
+    double expires =
+        metric(&s, "predictd_certificate_expiry_timestamp_seconds{listener=\"data\"}");
+    assert_true(expires > (double)time(NULL) + day && expires < (double)time(NULL) + 3 * day);
+    assert_true(
+        metric(&s, "predictd_certificate_expiry_timestamp_seconds{listener=\"admin\"}") == -1);
+    assert_true(metric(&s, "predictd_last_reload_successful") == 1);
+    unlink(s.key);
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 500);
+    assert_true(metric(&s, "predictd_last_reload_successful") == 0);
+    fixture_end(&s.f);
+}
+
 static void renewals_leave_nothing_behind(void **state)
 {
     static const char *const names[] = {"first", "second"};
@@ -358,6 +385,7 @@ int main(void)
         cmocka_unit_test(each_listener_has_a_pair_of_its_own),
         cmocka_unit_test(a_health_check_of_a_plain_server_by_tls_says_what_is_wrong),
         cmocka_unit_test(a_reload_renews_the_certificate_of_new_connections),
+        cmocka_unit_test(metrics_say_when_it_expires_and_that_a_renewal_failed),
         cmocka_unit_test(renewals_leave_nothing_behind),
         cmocka_unit_test(who_does_not_finish_the_handshake_is_cut_off),
         cmocka_unit_test(who_speaks_no_tls_gets_no_answer),

@@ -132,6 +132,20 @@ static void write_loops(struct buffer *out, const struct server *s)
     metrics_sample(out, "predictd_http_requests_in_flight", "", requests);
 }
 
+static void write_certificates(struct buffer *out, const struct server *s)
+{
+    struct tls *const listeners[] = {s->guards.tls, s->guards.admin_tls};
+    static const char *const labels[] = {"listener=\"data\"", "listener=\"admin\""};
+    const char *name = "predictd_certificate_expiry_timestamp_seconds";
+
+    if (!listeners[0] && !listeners[1])
+        return;
+    metrics_begin(out, name, "gauge", "When the certificate that is presented expires.");
+    for (int i = 0; i < 2; i++)
+        if (listeners[i])
+            metrics_sample(out, name, labels[i], (double)tls_expires(listeners[i]));
+}
+
 int api_metrics(struct http_request *r)
 {
     const struct loop *l = api_loop(r);
@@ -141,6 +155,7 @@ int api_metrics(struct http_request *r)
     write_requests(out, l->server);
     write_loops(out, l->server);
     write_refusals(out, l->server);
+    write_certificates(out, l->server);
     if (l->table)
         api_write_model_metrics(out, l->server, l->table);
     api_write_process_metrics(out, l->server);
