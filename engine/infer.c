@@ -223,8 +223,13 @@ int graph_follow_batch(struct graph *g, struct nn_shape *output_shapes, const ch
     bool *wanted = graph_allocate(g, (size_t)g->n_values * sizeof *wanted);
     if (!wanted)
         return nn_fail(error, "out of memory");
-    for (int i = 0; i < g->n_outputs && output_shapes; i++)
-        output_shapes[i] = g->values[g->outputs[i]].type.shape;
+    for (int i = 0; i < g->n_outputs && output_shapes; i++) {
+        const struct op_value *type = &g->values[g->outputs[i]].type;
+        output_shapes[i] = type->shape;
+        /* Even where no other size that is tried can be inferred: some may be. */
+        if (type->batch >= 0)
+            output_shapes[i].dims[type->batch] = -1;
+    }
 
     struct nn_error reason = {""};
     for (int i = 0; i < N_SIZES; i++) {

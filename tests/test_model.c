@@ -143,6 +143,23 @@ static void samples_of_a_model_that_mixes_rows_are_one_batch(void **state)
     nn_model_close(model);
 }
 
+/* The sum takes one row or three. */
+static void a_batch_is_open_where_few_sizes_of_it_fit(void **state)
+{
+    (void)state;
+    struct bundle bundle = {
+        .graph = graph_text("input x -1 2; input z -1 3; weight c 3; node y = Relu x; "
+                            "node t = Transpose z; node u = Add t c; output y; output u")};
+    struct nn_error error = {""};
+    struct nn_model *model = model_from_bundle(&bundle, &error);
+    if (!model)
+        fail_msg("%s", error.text);
+    struct shape_text text;
+    assert_string_equal(shape_print(&nn_model_output(model, 0)->shape, &text), "[-1, 2]");
+    assert_non_null(nn_model_unbatched(model));
+    nn_model_close(model);
+}
+
 /* A few bytes of graph could ask for any amount of memory or time. */
 static void what_costs_too_much_is_refused(void **state)
 {
@@ -182,6 +199,7 @@ int main(void)
         cmocka_unit_test(a_result_that_is_not_finite_does_not_reproduce),
         cmocka_unit_test(a_model_says_what_it_is),
         cmocka_unit_test(samples_of_a_model_that_mixes_rows_are_one_batch),
+        cmocka_unit_test(a_batch_is_open_where_few_sizes_of_it_fit),
         cmocka_unit_test(what_costs_too_much_is_refused),
         cmocka_unit_test(a_file_that_is_not_there_is_named),
     };

@@ -6,6 +6,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include "engine/datatype.h"
 #include "engine/model.h"
 #include "server/buffer.h"
 #include <string.h>
@@ -24,23 +25,31 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 /* putting a file together */
 
+/* What it is in the engine, by the name that safetensors have for it; -1: nothing. */
+static int find_dtype(const char *dtype)
+{
+    static const char *const names[NN_DATATYPES] = {
+        [NN_FP32] = "F32", [NN_FP64] = "F64", [NN_FP16] = "F16",   [NN_BF16] = "BF16",
+        [NN_INT8] = "I8",  [NN_INT16] = "I16", [NN_INT32] = "I32", [NN_INT64] = "I64",
+        [NN_UINT8] = "U8", [NN_UINT16] = "U16", [NN_UINT32] = "U32", [NN_UINT64] = "U64",
+        [NN_BOOL] = "BOOL",
+    };
+    for (int i = 0; i < NN_DATATYPES; i++)
+        if (strcmp(names[i], dtype) == 0)
+            return i;
+    return -1;
+}
+
 static void add_element(struct buffer *out, const char *dtype, size_t index, const char *text)
 {
     double value = text ? strtod(text, NULL) : (double)(int)(index * 7 % 11) / 4 - 1;
     if (!(value > -1e30 && value < 1e30))
         value = 1e30;
-    float f = (float)value;
-    int64_t l = value > -1e9 && value < 1e9 ? (int64_t)value : INT64_MAX;
-    int32_t i = (int32_t)l;
-    uint8_t b = (uint8_t)l;
-    if (strcmp(dtype, "F32") == 0)
-        buffer_add(out, (const char *)&f, sizeof f);
-    else if (strcmp(dtype, "I64") == 0)
-        buffer_add(out, (const char *)&l, sizeof l);
-    else if (strcmp(dtype, "I32") == 0)
-        buffer_add(out, (const char *)&i, sizeof i);
-    else
-        buffer_add(out, (const char *)&b, sizeof b);
+    int found = find_dtype(dtype);
+    enum nn_datatype datatype = found < 0 ? NN_UINT8 : (enum nn_datatype)found;
+    uint64_t element;
+    datatype_convert(1, NN_FP64, &value, datatype, &element);
+    buffer_add(out, (const char *)&element, nn_datatype_size(datatype));
 }
 
 static void add_tensor(struct buffer *header, struct buffer *elements, char *line)
