@@ -14,6 +14,7 @@ struct tls_pair {
     atomic_int references;
     struct buffer certificate, key; /* PEM, and a zero behind it */
     gnutls_certificate_credentials_t credentials;
+    gnutls_datum_t tickets; /* the key of sessions that are resumed */
     int64_t expires;
 };
 
@@ -31,6 +32,9 @@ void tls_release(struct tls_pair *p)
         return;
     if (p->credentials)
         gnutls_certificate_free_credentials(p->credentials);
+    if (p->tickets.data)
+        gnutls_memset(p->tickets.data, 0, p->tickets.size);
+    gnutls_free(p->tickets.data);
     if (p->key.data)
         explicit_bzero(p->key.data, p->key.size);
     buffer_release(&p->certificate);
@@ -74,6 +78,8 @@ static int read_key(struct tls_pair *p, const struct tls *t, struct nn_error *er
     gnutls_datum_t certificate = datum(&p->certificate), key = datum(&p->key);
     int result = gnutls_certificate_allocate_credentials(&p->credentials);
 
+    if (result == 0)
+        result = gnutls_session_ticket_key_generate(&p->tickets);
     if (result < 0)
         return nn_fail(error, "%s: %s", t->key_file, gnutls_strerror(result));
     result = gnutls_certificate_set_x509_key_mem2(p->credentials, &certificate, &key,
@@ -175,7 +181,11 @@ const char *tls_key(const struct tls_pair *p)
 
 int tls_present(const struct tls_pair *p, void *session)
 {
-    return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, p->credentials) < 0 ? -1 : 0;
+    /* A ticket spares the certificate, so a new pair takes no tickets of an old one. */
+    return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, p->credentials) < 0 ||
+                   gnutls_session_ticket_enable_server(session, &p->tickets) < 0
+               ? -1
+               : 0;
 }
 
 /* clients */

@@ -265,6 +265,36 @@ static void metrics_say_when_it_expires_and_that_a_renewal_failed(void **state)
     fixture_end(&s.f);
 }
 
+/* Whether openssl resumes its session of before. */
+static bool resumes(const struct secured *s, bool first)
+{
+    char command[512], line[64] = "";
+    snprintf(command, sizeof command,
+             "{ printf 'GET /health HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'; "
+             "sleep 1; } | openssl s_client -connect 127.0.0.1:%d -ign_eof -sess_%s %s/session "
+             "2>/dev/null | grep -o -E '^(New|Reused), TLS'",
+             s->f.port, first ? "out" : "in", s->f.folder);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    pclose(pipe);
+    return strncmp(line, "Reused", 6) == 0;
+}
+
+static void a_session_is_resumed_until_the_certificate_changes(void **state)
+{
+    struct secured s;
+    (void)state;
+    serve(&s, NULL);
+    assert_false(resumes(&s, true));
+    assert_true(resumes(&s, false));
+    copy(made("second.crt"), s.certificate);
+    copy(made("second.key"), s.key);
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    assert_false(resumes(&s, false));
+    fixture_end(&s.f);
+}
+
 static void renewals_leave_nothing_behind(void **state)
 {
     static const char *const names[] = {"first", "second"};
@@ -386,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_health_check_of_a_plain_server_by_tls_says_what_is_wrong),
         cmocka_unit_test(a_reload_renews_the_certificate_of_new_connections),
         cmocka_unit_test(metrics_say_when_it_expires_and_that_a_renewal_failed),
+        cmocka_unit_test(a_session_is_resumed_until_the_certificate_changes),
         cmocka_unit_test(renewals_leave_nothing_behind),
         cmocka_unit_test(who_does_not_finish_the_handshake_is_cut_off),
         cmocka_unit_test(who_speaks_no_tls_gets_no_answer),
