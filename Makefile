@@ -162,7 +162,8 @@ build_modules := libmicrohttpd gnutls jansson openblas zlib
 build_needs   := gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libjansson-dev \
                  libopenblas-dev zlib1g-dev curl
 test_needs    := $(build_needs) libcurl4-openssl-dev libcmocka-dev libonnx-testdata python3 \
-                 haproxy nginx-light openssl slowhttptest faketime strace prometheus
+                 haproxy nginx-light openssl slowhttptest faketime strace prometheus \
+                 python3-geventhttpclient python3-rapidjson python3-requests
 check_needs   := $(test_needs) clang libclang-rt-14-dev
 
 define need # programs, pkg-config modules, files, Debian packages
@@ -186,7 +187,8 @@ need-build:
 need-test:
 	$(call need,gcc pkg-config curl python3 openssl,$(packages),/usr/share/libonnx-testdata \
 	    /usr/sbin/haproxy /usr/sbin/nginx /usr/bin/slowhttptest /usr/bin/faketime \
-	    /usr/bin/strace /usr/bin/promtool,$(test_needs))
+	    /usr/bin/strace /usr/bin/promtool \
+	    /usr/lib/python3/dist-packages/geventhttpclient,$(test_needs))
 need-check: need-test
 	$(call need,clang,,$(wildcard /usr/lib/llvm-14),$(check_needs))
 need-container:
