@@ -176,6 +176,19 @@ void fixture_end(struct fixture *f)
     fixture_close(f);
 }
 
+const char *fixture_plain_build(void)
+{
+    static char plain[FIXTURE_PATH];
+    const char *build = getenv("PREDICTD_BUILD");
+    char path[FIXTURE_PATH + 16];
+    snprintf(plain, sizeof plain, "%s", build ? build : "build");
+    char *slash = strrchr(plain, '/');
+    if (slash && (strstr(slash, "address") || strstr(slash, "thread")))
+        *slash = 0;
+    snprintf(path, sizeof path, "%s/predictd", plain);
+    return access(path, X_OK) == 0 ? plain : NULL;
+}
+
 int fixture_run(const char *const *arguments, const char *variable, char *text, size_t size)
 {
     char path[FIXTURE_PATH];

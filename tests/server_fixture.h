@@ -40,6 +40,10 @@ int fixture_wait(struct fixture *f);
 /* Stops the server, which has to exit with 0, and closes. */
 void fixture_end(struct fixture *f);
 
+/* The folder of the build without sanitizers that belongs to $PREDICTD_BUILD, or NULL where no
+ * server has been built there. For tests that their runtime keeps from running. */
+const char *fixture_plain_build(void);
+
 /* Runs the program to its end with exactly these arguments and variables (NAME=value);
  * returns its exit status. `text` receives what it wrote to both outputs. */
 int fixture_run(const char *const *arguments, const char *variable, char *text, size_t size);

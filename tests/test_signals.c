@@ -208,15 +208,8 @@ static bool find_faketime(void)
  * was built without. */
 static bool use_faketime(const struct fixture *f)
 {
-    static char plain[FIXTURE_PATH];
-    const char *build = getenv("PREDICTD_BUILD");
-    char path[FIXTURE_PATH + 16];
-    snprintf(plain, sizeof plain, "%s", build ? build : "build");
-    char *slash = strrchr(plain, '/');
-    if (slash && (strstr(slash, "address") || strstr(slash, "thread")))
-        *slash = 0;
-    snprintf(path, sizeof path, "%s/predictd", plain);
-    if (access(path, X_OK) != 0 || !find_faketime())
+    const char *plain = fixture_plain_build();
+    if (!plain || !find_faketime())
         return false;
     snprintf(time_file, sizeof time_file, "%s/time", f->folder);
     setenv("PREDICTD_BUILD", plain, 1);
