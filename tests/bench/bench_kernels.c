@@ -1,7 +1,8 @@
 /*
  * C = A B' of few rows: kernel_gemm_rows() in every instruction set that the processor has,
  * beside the BLAS, whose single row is its product of a matrix and a vector. Interleaved
- * rounds; the best round of each.
+ * rounds; the best round of each. Then the products that the convolutions of models/mnist are
+ * made of, which are the BLAS's.
  *
  *     bench_kernels [ROUNDS]
  */
@@ -76,11 +77,34 @@ static void bench(int m, int n, int k, int rounds)
     free(c);
 }
 
+/* The filters [m, k taps] times the columns [k, n positions] of an image. */
+static void bench_convolution(int m, int n, int k, int rounds)
+{
+    float *a = random_floats((int64_t)m * k), *b = random_floats((int64_t)n * k);
+    float *c = random_floats((int64_t)m * n);
+    double flops = 2.0 * m * n * k, best = 0;
+    int runs = (int)(2e7 / flops) + 1;
+    for (int round = 0; round < rounds; round++) {
+        double begin = now();
+        for (int i = 0; i < runs; i++)
+            kernel_gemm(false, false, m, n, k, 1, a, k, b, n, 0, c, n);
+        double rate = flops * runs / (now() - begin) / 1e9;
+        if (rate > best)
+            best = rate;
+    }
+    printf("%4d %4d %5d %9.1f\n", m, n, k, best);
+    free(a);
+    free(b);
+    free(c);
+}
+
 int main(int argc, char **argv)
 {
-    static const int ms[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32};
+    static const int ms[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64};
     static const int nks[][2] = {{10, 128}, {64, 64}, {128, 128}, {128, 784}, {512, 784},
                                  {512, 1024}};
+    static const int convolutions[][3] = {
+        {16, 576, 25}, {32, 144, 144}, {32, 144, 288}, {64, 36, 288}, {32, 784, 288}};
     int rounds = argc > 1 ? atoi(argv[1]) : 15;
 
     if (sizeof(nn_real) != sizeof(float))
@@ -93,5 +117,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof nks / sizeof *nks; i++)
         for (size_t j = 0; j < sizeof ms / sizeof *ms; j++)
             bench(ms[j], nks[i][0], nks[i][1], rounds);
+    printf("\nconvolutions: filters, positions, taps, GFLOP/s\n");
+    for (size_t i = 0; i < sizeof convolutions / sizeof *convolutions; i++)
+        bench_convolution(convolutions[i][0], convolutions[i][1], convolutions[i][2], rounds);
     return 0;
 }
