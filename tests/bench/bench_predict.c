@@ -88,21 +88,20 @@ static void bench_protocols(const struct bench *b, const char *title, int images
     free(expected);
 }
 
+/* Without the bare server: of hundreds of connections that come at once, the library's own
+ * threads may leave all unread for ever. */
 static void bench_connections(const struct bench *b)
 {
-    static const int connections[] = {1, 256}; /* 16 is in the table before */
+    static const int connections[] = {1, 16, 256};
     static const enum protocol protocols[] = {PREDICT, V2_BINARY};
     static struct rounds rounds;
     struct request requests[2];
 
     for (int p = 0; p < 2; p++) {
         requests[p] = images_request(protocols[p], 1);
-        for (int i = 0; i < 2; i++) {
-            int bare = rounds.n + 1;
+        for (int i = 0; i < 3; i++)
             rounds_add(&rounds, protocol_names[protocols[p]], &b->predictd, &requests[p],
-                       connections[i], bare);
-            rounds_add(&rounds, "  bare", &b->bare, &requests[p], connections[i], -1);
-        }
+                       connections[i], -1);
     }
     rounds_run(&rounds, "One image, few and many connections", b->rounds, b->seconds);
     for (int p = 0; p < 2; p++)

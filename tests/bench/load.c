@@ -16,6 +16,7 @@
 enum {
     ANSWER = 4096, /* bytes of an answer that are kept: its head */
     STEPS = 64,    /* of the histogram in an octave: about 1 % each */
+    PATIENCE = 30, /* seconds for a first answer */
     OCTAVES = 40,  /* from 1 ns on */
 };
 
@@ -199,6 +200,10 @@ struct load_result load_run(int port, const struct request *request, int n_conne
     for (int i = 0; i < n_connections; i++)
         begin(&l, &connections[i]);
     while ((end = load_now()) < began + seconds || l.n == 0) {
+        if (l.n == 0 && end > began + seconds + PATIENCE) {
+            fprintf(stderr, "bench: the server on port %d has stopped answering\n", port);
+            exit(1);
+        }
         int n = epoll_wait(epoll, events, 64, 100);
         for (int i = 0; i < n; i++)
             advance(&l, events[i].data.ptr);

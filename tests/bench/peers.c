@@ -28,8 +28,8 @@ bool peers_start(struct peers *peers, const char *build, const char *bundle)
     snprintf(modules, sizeof modules, "%s/peers/node_modules", build);
     if (access(modules, F_OK) == 0) {
         snprintf(onnx, sizeof onnx, "%s/bench/mnist-mlp.onnx", build);
-        snprintf(command, sizeof command, "/usr/bin/python3 tests/bench/peers/onnx.py %s %s",
-                 bundle, onnx);
+        snprintf(command, sizeof command,
+                 "/usr/bin/python3 tests/bench/peers/write_onnx.py %s %s", bundle, onnx);
         if (system(command) != 0)
             bench_die(command);
         setenv("NODE_PATH", modules, 1);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,6 +55,7 @@ struct server server_predictd(const char *build, const char *models)
         bench_die("fork");
     if (s.pid == 0) {
         dup2(err[1], 2);
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* it does not outlive a measurement that failed */
         execl(path, path, "--models", models, "--port", "0", "--admin-port", "0", "--threads",
               "2", (char *)NULL);
         _exit(127);

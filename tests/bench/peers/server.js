@@ -19,7 +19,8 @@ async function serve() {
         rows.forEach((row, i) => pixels.set(row, i * IMAGE));
         const image = new ort.Tensor('float32', pixels, [rows.length, 1, 28, 28]);
         const values = (await session.run({ [input]: image }))[output].data;
-        return { predictions: rows.map((_, i) => Array.from(values.subarray(i * CLASSES, (i + 1) * CLASSES))) };
+        const row = (i) => Array.from(values.subarray(i * CLASSES, (i + 1) * CLASSES));
+        return { predictions: rows.map((_, i) => row(i)) };
     });
     await fastify.listen({ port: Number(process.env.PORT), host: '127.0.0.1' });
 }

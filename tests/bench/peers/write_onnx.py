@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the model of a bundle as an ONNX file, which takes no more than another container: the
-operations are ONNX's. Usage: onnx.py BUNDLE FILE
+operations are ONNX's. Usage: write_onnx.py BUNDLE FILE
 
 What is written is https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, by the wire format of
 https://protobuf.dev/programming-guides/encoding/."""
