@@ -63,11 +63,12 @@ static void serve_without_privileges(struct fixture *f)
     const char *build = getenv("PREDICTD_BUILD");
 
     snprintf(saved, sizeof saved, "%s", build ? build : "build");
-    snprintf(command, sizeof command,
-             "cp %s/predictd %s/program && chmod 755 %s %s/program && "
-             "printf '#!/bin/sh\\nexec setpriv --reuid=65534 --regid=65534 --clear-groups "
-             "%s/program \"$@\"\\n' >%s/predictd && chmod 755 %s/predictd",
-             saved, f->folder, f->folder, f->folder, f->folder, f->folder, f->folder);
+    snprintf(
+        command, sizeof command,
+        "cp %s/predictd %s/program && chmod 755 %s %s/program && "
+        "printf '#!/bin/sh\\nexec setpriv --reuid=65534 --regid=65534 --clear-groups --pdeathsig=KILL "
+        "%s/program \"$@\"\\n' >%s/predictd && chmod 755 %s/predictd",
+        saved, f->folder, f->folder, f->folder, f->folder, f->folder, f->folder);
     if (geteuid() == 0) {
         assert_int_equal(system(command), 0);
         setenv("PREDICTD_BUILD", f->folder, 1);
