@@ -13,6 +13,7 @@
  * - It never rests while a chunk's first line fills its buffer without an end: whoever sends
  *   such a line has a processor until his time is over. So http_timeout() does not believe in
  *   work from which nothing comes.
+ * - A client's end that comes together with its last bytes goes unnoticed: see hangup.h.
  * - In external epoll mode nothing that another thread does wakes the daemon: all calls come
  *   from the loop's thread.
  */
@@ -20,6 +21,7 @@
 
 #include "server/clock.h"
 #include "server/framing.h"
+#include "server/hangup.h"
 #include "server/http_request.h"
 #include "server/watch.h"
 #include <arpa/inet.h>
@@ -42,11 +44,13 @@ struct peer {
     struct watched watched;     /* first: it is found by it */
     const char *target_end;     /* of the request that is being read */
     struct tls_pair *pair;      /* that it is presented; NULL: the connection is plain */
+    struct hangup hangup;
 };
 
 struct http_daemon {
     struct http_application application;
     struct watch watch;
+    struct hangups hangups;
     struct MHD_Daemon *library;
     int descriptor;
     struct http_request *suspended;
@@ -237,6 +241,8 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         struct framing_line line = {.method = method, .url = path, .version = version};
         return begin(d, connection, &line, state);
     }
+    if (r->peer)
+        hangup_look(&d->hangups, &r->peer->hangup);
     if (*size) {
         bool goes_on = http_body_take(r, data, *size);
         *size = 0;
@@ -282,8 +288,10 @@ static void completed(void *cls, struct MHD_Connection *connection, void **state
     struct http_request *r = *state;
     struct peer *peer = peer_of(connection);
     *state = NULL;
-    if (peer)
+    if (peer) {
         watch_enter(&d->watch, &peer->watched, WATCH_IDLE, clock_now());
+        hangup_look(&d->hangups, &peer->hangup);
+    }
     if (r && r->waiting) {
         r->connection = NULL;
         r->path = "";           /* was the connection's */
@@ -333,6 +341,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
     if (!started) {
         if (peer) {
             watch_leave(&d->watch, &peer->watched);
+            hangup_forget(&d->hangups, &peer->hangup);
             tls_release(peer->pair);
         }
         free(peer);
@@ -349,6 +358,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
         return;
     }
     watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
+    hangup_watch(&d->hangups, &peer->hangup, fd);
 }
 
 static size_t leave_escaped(void *cls, struct MHD_Connection *connection, char *text)
@@ -401,6 +411,7 @@ struct http_daemon *http_open(const struct http_application *application, struct
                                          [WATCH_ANSWER] = application->body_timeout,
                                          [WATCH_IDLE] = application->idle_timeout},
                               .cut = application->counters->cut};
+    d->hangups.poll = application->poll;
     http_pool_init(&d->pool, &d->application);
     d->library = start_library(d);
     if (!d->library) {
@@ -455,12 +466,18 @@ int http_timeout(struct http_daemon *d)
     return left > MAX_WAIT * 1000000LL ? MAX_WAIT : (int)(left / 1000000) + 1;
 }
 
+void http_hangup(struct http_daemon *d, void *event)
+{
+    hangup_note(&d->hangups, event);
+}
+
 void http_run(struct http_daemon *d)
 {
     d->quiet_turns += d->quiet_turns < QUIET_TURNS;
     d->unpacking = UNPACKING;
     d->unfinished = false;
     MHD_run(d->library);
+    hangup_pass_on(&d->hangups);
     /* Only now: what came while the thread was busy was read and is no reason to cut. */
     if (watch_next(&d->watch))
         watch_cut(&d->watch, clock_now());

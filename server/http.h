@@ -107,6 +107,10 @@ struct http_application {
     size_t pack_from;           /* bytes of the smallest answer that is packed; 0: none is */
     int max_connections;
 
+    /* The epoll descriptor that the owner waits on. Its events for connections, which point to
+     * something, are for http_hangup(). -1: what these tell shows only by the timeouts. */
+    int poll;
+
     /* Nanoseconds from the connection or a request's first line to the end of its headers,
      * for a body to come and for an answer to be taken, and between two requests. */
     int64_t header_timeout, body_timeout, idle_timeout;
@@ -130,6 +134,9 @@ void http_add(struct http_daemon *daemon, int socket, const struct sockaddr *add
 /* Becomes readable when there is something to do, besides when http_timeout() is over. */
 int http_descriptor(const struct http_daemon *daemon);
 int http_timeout(struct http_daemon *daemon);           /* milliseconds; -1: none */
+
+/* A connection will send no more than it has: before the next http_run(). */
+void http_hangup(struct http_daemon *daemon, void *event);
 
 /* Reads, calls the handlers, writes; never blocks. */
 void http_run(struct http_daemon *daemon);

@@ -9,10 +9,11 @@
 #include <unistd.h>
 
 enum {
-    CLOSING_TURN = 10,          /* milliseconds between looks at the clock while closing */
-    CLOSING_QUIET = 200,        /* milliseconds without a request after which nobody is
-                                 * expected to send one on a connection that is left open */
-    BODIES = 256 << 20,         /* bytes of bodies of all loops, or one body of each */
+    CLOSING_TURN = 10,   /* milliseconds between looks at the clock while closing */
+    CLOSING_QUIET = 200, /* milliseconds without a request after which nobody is
+                          * expected to send one on a connection that is left open */
+    EVENTS = 64,         /* that are taken from the kernel at once */
+    BODIES = 256 << 20,  /* bytes of bodies of all loops, or one body of each */
 };
 
 /* the mailbox */
@@ -145,11 +146,14 @@ static void *run_loop(void *arg)
     uint64_t finished = 0;
 
     for (;;) {
-        struct epoll_event events[2];
+        struct epoll_event events[EVENTS];
         int wait = http_timeout(l->http);
         if (close_by && (wait < 0 || wait > CLOSING_TURN))
             wait = CLOSING_TURN;
-        epoll_wait(l->poll, events, 2, wait);
+        int n = epoll_wait(l->poll, events, EVENTS, wait);
+        for (int i = 0; i < n; i++)
+            if (events[i].data.ptr)
+                http_hangup(l->http, events[i].data.ptr);
         if (atomic_load(&l->mail)) {
             int64_t stop = read_mailbox(l, taken);
             if (stop && !close_by)
@@ -175,6 +179,9 @@ static int open_parts(struct loop *l, struct nn_error *error)
         return nn_fail(error, "out of memory");
     memset(l->counters, 0, sizeof *l->counters);
 
+    l->poll = epoll_create1(EPOLL_CLOEXEC);
+    if (l->poll < 0)
+        return nn_fail(error, "cannot start an event loop: out of descriptors");
     struct http_application application = {.owner = l,
                                            .begin = api_begin,
                                            .answer = api_answer,
@@ -183,6 +190,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .max_bodies = (size_t)share,
                                            .pack_from = (size_t)o->compress_min,
                                            .max_connections = l->server->max_connections,
+                                           .poll = l->poll,
                                            .header_timeout = (int64_t)(o->header_timeout * 1e9),
                                            .body_timeout = (int64_t)(o->body_timeout * 1e9),
                                            .idle_timeout = (int64_t)(o->idle_timeout * 1e9),
@@ -202,9 +210,8 @@ static int open_parts(struct loop *l, struct nn_error *error)
         return -1;
     l->batcher = batcher_new(&settings);
     l->accepted = calloc(2 * LOOP_MAILBOX, sizeof *l->accepted);
-    l->poll = epoll_create1(EPOLL_CLOEXEC);
     l->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (!l->batcher || !l->accepted || l->poll < 0 || l->wake < 0)
+    if (!l->batcher || !l->accepted || l->wake < 0)
         return nn_fail(error, "cannot start an event loop: out of memory or descriptors");
 
     struct epoll_event event = {.events = EPOLLIN};

@@ -257,6 +257,84 @@ static void clients_that_leave_while_their_answer_is_written_leave_nothing_behin
     still_serves();
 }
 
+/* The end of a connection comes together with its last bytes, and no time is ever over. */
+static void clients_that_leave_are_noticed_before_any_timeout(void **state)
+{
+    static const char *const arguments[] = {"--threads",
+                                            "1",
+                                            "--header-timeout",
+                                            "600",
+                                            "--body-timeout",
+                                            "600",
+                                            "--idle-timeout",
+                                            "600",
+                                            "--drain-timeout",
+                                            "600",
+                                            NULL};
+    static const char *const sent[] = {
+        HEAD "Content-Length: 25\r\n\r\n",
+        HEAD "Content-Length: 25\r\n\r\n{\"instances\":",
+        HEAD "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"ins",
+        "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n{",
+        LIVE HEAD "Content-Length: 25\r\n\r\n" BODY "POST /pred",
+        "GET /health/live HT",
+    };
+    const int n = sizeof sent / sizeof sent[0], rounds = 20;
+    struct fixture f;
+    double connections = 0;
+    (void)state;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, arguments);
+    for (int i = 0; i < rounds * n; i++) {
+        int fd = socket_connect(f.port);
+        socket_send(fd, sent[i % n]);
+        close(fd);
+    }
+    for (int waited = 0; waited < PATIENCE; waited += 50) {
+        connections = fixture_metric(&f, "predictd_connections");
+        if (connections <= 1)
+            break;
+        usleep(50000);
+    }
+    assert_true(connections <= 1); /* ours */
+    assert_true(fixture_metric(&f, "predictd_http_requests_in_flight") == 1);
+    int fd = socket_connect(f.port); /* nor does a drain wait for such a request */
+    socket_send(fd, sent[1]);
+    close(fd);
+    fixture_end(&f);
+}
+
+/* As `nc -N` and every client that says by its half of the connection that it has asked all. */
+static void a_client_that_only_reads_on_gets_its_answers_and_the_end(void **state)
+{
+    static const char *const arguments[] = {"--threads", "1", "--idle-timeout", "600", NULL};
+    static const char *const behind[] = {"", "POST /predict HT",
+                                         HEAD "Content-Length: 9\r\n\r\n{"};
+    struct fixture f;
+    (void)state;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, arguments);
+    for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++) {
+        const struct timeval patience = {.tv_sec = PATIENCE / 1000};
+        char text[512], byte;
+        int fd = socket_connect(f.port);
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        snprintf(text, sizeof text, "%s%s%s", LIVE, HEAD "Content-Length: 25\r\n\r\n" BODY,
+                 behind[i]);
+        socket_send(fd, text);
+        shutdown(fd, SHUT_WR);
+        assert_int_equal(socket_answer(fd, NULL, 0), 200);
+        assert_int_equal(socket_answer(fd, NULL, 0), 200);
+        assert_int_equal(recv(fd, &byte, 1, 0), 0);
+        close(fd);
+    }
+    fixture_end(&f);
+}
+
 /* too many */
 
 static void connections_beyond_the_limit_are_closed_and_the_others_served(void **state)
@@ -371,6 +449,8 @@ int main(void)
         cmocka_unit_test(clients_that_leave_in_the_middle_of_a_body_leave_nothing_behind),
         cmocka_unit_test(clients_that_leave_while_they_are_queued_leave_nothing_behind),
         cmocka_unit_test(clients_that_leave_while_their_answer_is_written_leave_nothing_behind),
+        cmocka_unit_test(clients_that_leave_are_noticed_before_any_timeout),
+        cmocka_unit_test(a_client_that_only_reads_on_gets_its_answers_and_the_end),
         cmocka_unit_test(connections_beyond_the_limit_are_closed_and_the_others_served),
         cmocka_unit_test(twenty_descriptors_are_enough_for_one_thread),
         cmocka_unit_test(descriptors_that_run_out_are_waited_for),

@@ -131,6 +131,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                            .max_bodies = 2 * MAX_BODY,
                                            .pack_from = 256,
                                            .max_connections = 4,
+                                           .poll = -1,
                                            .header_timeout = HOUR,
                                            .body_timeout = HOUR,
                                            .idle_timeout = HOUR,
