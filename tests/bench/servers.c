@@ -11,6 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Without its end. */
+static void read_line(int fd, char *line, size_t size)
+{
+    size_t n = 0;
+    while (n < size - 1 && read(fd, line + n, 1) == 1 && line[n] != '\n')
+        n++;
+    line[n] = 0;
+}
+
 struct server server_by_input(const char *const *arguments)
 {
     struct server s = {.ends_with_input = true};
@@ -27,7 +36,8 @@ struct server server_by_input(const char *const *arguments)
     }
     close(in[0]);
     close(out[1]);
-    if (read(out[0], line, sizeof line - 1) <= 0)
+    read_line(out[0], line, sizeof line);
+    if (!*line)
         bench_die(arguments[0]);
     close(out[0]);
     s.pipe = in[1];
@@ -47,7 +57,6 @@ struct server server_predictd(const char *build, const char *models)
 {
     struct server s = {0};
     char path[512], line[4096];
-    size_t size = 0;
     int err[2];
 
     snprintf(path, sizeof path, "%s/predictd", build);
@@ -61,9 +70,7 @@ struct server server_predictd(const char *build, const char *models)
         _exit(127);
     }
     close(err[1]);
-    while (size < sizeof line - 1 && read(err[0], line + size, 1) == 1 && line[size] != '\n')
-        size++;
-    line[size] = 0;
+    read_line(err[0], line, sizeof line);
     const char *port = strstr(line, "\"port\":");
     if (!port) {
         fprintf(stderr, "bench: %s\n", line);
