@@ -159,9 +159,9 @@ static int add_absent(struct building *b, const char *name, struct served_model 
 /* What is not looked at is what it was. */
 static bool is_ensemble(const struct place *p)
 {
-    if (p->found && (p->in_scope || !p->old))
+    if (p->found && (p->in_scope || !p->old) && !*p->found->problem)
         return p->found->n == 0;
-    return p->old->config.n_members;
+    return p->old && p->old->config.n_members;
 }
 
 static int update_plain(struct building *b, const struct place *p)

@@ -9,7 +9,6 @@
 
 enum { ATTEMPTS = 3 }; /* at a folder that is being replaced */
 
-#define CHANGES "%s: changes while it is read"
 
 /* files */
 
@@ -111,6 +110,14 @@ static int read_versions(struct found_model *model, DIR *folder, const char *mod
     return 0;
 }
 
+/* A model that cannot be looked at is no reason not to serve the others. */
+static void note_problem(struct found_model *model, const char *name, const char *path,
+                         const char *reason)
+{
+    snprintf(model->name, sizeof model->name, "%s", name);
+    snprintf(model->problem, sizeof model->problem, "%.200s: %s", path, reason);
+}
+
 static int scan_versions(struct found_model *model, const char *models, const char *name,
                          struct nn_error *error)
 {
@@ -126,14 +133,18 @@ static int scan_versions(struct found_model *model, const char *models, const ch
         DIR *folder = opendir(path);
         if (!folder && scan_is_absent(errno))
             return 0;
-        if (!folder)
-            return nn_fail(error, "%s: %s", path, strerror(errno));
+        if (!folder) {
+            note_problem(model, name, path, strerror(errno));
+            return 0;
+        }
         result = read_versions(model, folder, models, name, error);
         current = is_current(folder, path);
         closedir(folder);
     }
-    if (result == 0 && !current)
-        result = nn_fail(error, CHANGES, path);
+    if (result == 0 && !current) {
+        model->n = 0;
+        note_problem(model, name, path, "changes while it is read");
+    }
     if (model->n)
         qsort(model->versions, model->n, sizeof *model->versions, by_version);
     snprintf(model->name, sizeof model->name, "%s", name);
@@ -153,13 +164,14 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 static uint64_t fingerprint(const struct found_model *m)
 {
     uint64_t h = hash(0xcbf29ce484222325, &m->config_file, sizeof m->config_file);
+    h = hash(h, m->problem, strlen(m->problem));
     return hash(h, m->versions, m->n * sizeof *m->versions);
 }
 
 static bool is_model(const struct found_model *m)
 {
     static const struct file_identity none;
-    return m->n || !scan_is_same(&m->config_file, &none);
+    return m->n || *m->problem || !scan_is_same(&m->config_file, &none);
 }
 
 static int read_models(struct found *found, DIR *folder, const char *models,
@@ -203,7 +215,7 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         closedir(folder);
     }
     if (result == 0 && !current)
-        result = nn_fail(error, CHANGES, models);
+        result = nn_fail(error, "%s: changes while it is read", models);
     if (found->n)
         qsort(found->models, found->n, sizeof *found->models, by_name);
     if (result < 0)

@@ -18,6 +18,7 @@ struct found_model {
     struct file_identity config_file; /* serving.json */
     size_t n;
     struct found_version *versions; /* ascending */
+    char problem[256];              /* why its folder could not be read, or "" */
     uint64_t fingerprint;           /* changes with everything that is in here */
 };
 

@@ -158,6 +158,9 @@ static int read_config(struct update *u, struct nn_error *error)
 /* Puts together what is to be served. -1: the error says why it is not all. */
 static int load(struct update *u, struct nn_error *error)
 {
+    serving_config_default(&u->model->config);
+    if (*u->found->problem)
+        return nn_fail(error, "%s", u->found->problem);
     if (read_config(u, error) < 0)
         return -1;
     if (u->model->config.n_members)

@@ -57,7 +57,7 @@ static void assert_reload(const struct fixture *f, int status, const char *conta
 
 /* The superuser may read everything: then a script gives the rights up before it starts a copy
  * of the server, which stands where anybody may run it. */
-static void serve_without_privileges(struct fixture *f)
+static void start_without_privileges(struct fixture *f)
 {
     char command[4 * PATHS], saved[PATHS];
     const char *build = getenv("PREDICTD_BUILD");
@@ -73,11 +73,17 @@ static void serve_without_privileges(struct fixture *f)
         assert_int_equal(system(command), 0);
         setenv("PREDICTD_BUILD", f->folder, 1);
     }
-    fixture_serve(f, NULL);
+    fixture_start(f, NULL);
     if (build)
         setenv("PREDICTD_BUILD", saved, 1);
     else
         unsetenv("PREDICTD_BUILD");
+}
+
+static void serve_without_privileges(struct fixture *f)
+{
+    start_without_privileges(f);
+    fixture_wait_ready(f);
 }
 
 static void what_may_not_be_read_is_not_taken_for_gone(void **state)
@@ -123,6 +129,33 @@ static void what_may_not_be_read_is_not_taken_for_gone(void **state)
         unlink(config);
         assert_reload(&f, 200, "\"after\":\"2\"");
     }
+    fixture_end(&f);
+}
+
+static void a_folder_that_may_not_be_read_keeps_no_other_from_being_served(void **state)
+{
+    struct fixture f;
+    char path[PATHS], answer[TEXT];
+    (void)state;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    publish_linear(f.models, "secret", 1, 1);
+    snprintf(path, sizeof path, "%s/secret", f.models);
+    assert_int_equal(chmod(path, 0), 0);
+    start_without_privileges(&f);
+    /* Until it is read noanswer knows what is missing: alive, and not ready. */
+    for (int i = 0; i < 1000 && request(f.port, "GET", "/models/m", NULL, NULL, 0) != 200; i++)
+        usleep(10000);
+    assert_true(served_scale(&f, 1, 2) == 1);
+    assert_int_equal(request(f.port, "GET", "/health", NULL, answer, sizeof answer), 503);
+    assert_non_null(strstr(answer, "secret"));
+    publish_linear(f.models, "m", 2, 2);
+    assert_reload(&f, 500, "/secret: Permission denied");
+    assert_true(served_scale(&f, 1, 2) == 2);
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_reload(&f, 200, "\"after\":\"1\"");
+    assert_int_equal(request(f.port, "GET", "/health", NULL, NULL, 0), 200);
     fixture_end(&f);
 }
 
@@ -338,6 +371,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_may_not_be_read_is_not_taken_for_gone),
+        cmocka_unit_test(a_folder_that_may_not_be_read_keeps_no_other_from_being_served),
         cmocka_unit_test(what_a_full_disk_left_of_a_bundle_is_refused),
         cmocka_unit_test(a_log_that_cannot_grow_stops_nothing),
         cmocka_unit_test(a_bundle_that_is_replaced_while_it_is_read_is_read_again),
