@@ -135,6 +135,20 @@ static void finish_job(struct turn *t, struct batch *batch, struct job *job, int
     keep_job(t, job);
 }
 
+/* Whether nobody wants the job's outputs any more; the answer says why. What a part is of has
+ * its own time, and may have failed elsewhere. */
+static int give_up(struct turn *t, const struct batch *batch, struct job *job, int64_t now)
+{
+    struct prediction *p = job->part ? job->part->prediction : NULL;
+    if (p && p->status)
+        return p->status;
+    if (p && now > p->deadline)
+        return prediction_answer_late(job->request, p->limit, batch_counters(t, p->served));
+    if (!p && batch_is_late(batch, job->request, now))
+        return batch_answer_late(t, batch, job->request);
+    return 0;
+}
+
 /* Answers what came too late and closes the gaps that it leaves. */
 static void drop_late(struct turn *t, struct batch *batch)
 {
@@ -146,8 +160,9 @@ static void drop_late(struct turn *t, struct batch *batch)
     for (; job; job = next) {
         next = job->next;
         job->request->stages.nanoseconds[STAGE_QUEUE] = now - job->read;
-        if (batch_is_late(batch, job->request, now)) {
-            finish_job(t, batch, job, batch_answer_late(t, batch, job->request));
+        int status = give_up(t, batch, job, now);
+        if (status) {
+            finish_job(t, batch, job, status);
             continue;
         }
         for (int i = 0; used != job->first && i < nn_model_n_inputs(batch->served->model);

@@ -119,8 +119,8 @@ static void unlist(struct workers *w, struct lane *l)
 }
 
 /* With the lock: of what a lane dropped nothing more will be computed. */
-static void settle_dropped(struct workers *w, struct lane *l, struct prediction_part *dropped,
-                           int slot, struct prediction **done)
+static void settle_dropped(struct workers *w, struct prediction_part *dropped, int slot,
+                           struct prediction **done)
 {
     for (struct prediction_part *part = dropped, *next; part; part = next) {
         struct prediction *p = part->prediction;
@@ -131,7 +131,7 @@ static void settle_dropped(struct workers *w, struct lane *l, struct prediction_
             p->status = refuse_at_end(p->request);
         else if (!p->status)
             p->status =
-                prediction_answer_late(p->request, p->limit, counters_of(l->served, slot));
+                prediction_answer_late(p->request, p->limit, counters_of(p->served, slot));
         settle(w, p, p->rows.n - part->taken, done);
     }
 }
@@ -224,7 +224,7 @@ static void run_batch(struct workers *w, struct lane *l, int slot)
         run.rows = lane_take(l, run.seat, clock_now(), &dropped);
     else
         drop_for_memory(l, &dropped);
-    settle_dropped(w, l, dropped, slot, &done);
+    settle_dropped(w, dropped, slot, &done);
     unlist(w, l);
     if (run.rows > 0) {
         l->running++;
@@ -323,7 +323,7 @@ static void drop_all(struct workers *w, int slot)
         struct lane *l = w->lanes;
         struct prediction_part *dropped = NULL;
         lane_drop_late(l, INT64_MAX, &dropped);
-        settle_dropped(w, l, dropped, slot, &done);
+        settle_dropped(w, dropped, slot, &done);
         unlist(w, l);
     }
     pthread_mutex_unlock(&w->lock);
@@ -388,7 +388,7 @@ static void *run_sweeper(void *arg)
             struct prediction_part *dropped = NULL;
             next = l->next;
             lane_drop_late(l, clock_now(), &dropped);
-            settle_dropped(w, l, dropped, slot, &done);
+            settle_dropped(w, dropped, slot, &done);
             unlist(w, l);
         }
         pthread_mutex_unlock(&w->lock);

@@ -102,6 +102,51 @@ static void every_protocol_describes_an_ensemble(void **state)
     fixture_end(&f);
 }
 
+static void assert_expired(const struct fixture *f, double ensemble)
+{
+    const char *name = "predictd_predictions_expired_total";
+    char sample[128];
+    snprintf(sample, sizeof sample, "%s{model=\"e\",version=\"1\"}", name);
+    assert_true(fixture_metric(f, sample) == ensemble);
+    snprintf(sample, sizeof sample, "%s{model=\"a\",version=\"1\"}", name);
+    assert_true(fixture_metric(f, sample) == 0);
+    snprintf(sample, sizeof sample, "%s{model=\"b\",version=\"7\"}", name);
+    assert_true(fixture_metric(f, sample) == 0);
+}
+
+/* By an event loop and by worker threads: an ensemble's request has the ensemble's time,
+ * whatever its members' is, and is late once. */
+static void an_ensemble_has_a_deadline_of_its_own(void **state)
+{
+    const char *const waits =
+        "{\"max_queue_delay_us\":10000000,\"preferred_batch_size\":1000,\"max_batch_size\":1000,"
+        "\"deadline_ms\":60000}";
+    const char *const row =
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[1,2,3,4]}],"
+        "\"parameters\":{\"timeout\":1}}";
+    struct fixture f;
+    char body[TEXT];
+    (void)state;
+
+    serve_pair(&f);
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(request(f.port, "POST", "/v2/models/e/infer", row, body, sizeof body),
+                         504);
+        assert_string_equal(body, "{\"error\":\"the deadline of 0.001 ms is over\"}");
+        assert_expired(&f, i);
+    }
+    configure(&f, "a", waits);
+    configure(&f, "b", waits);
+    configure(&f, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 50}");
+    reload(&f, "", 200, "");
+    assert_int_equal(request(f.port, "POST", "/models/e/predict", "{\"instances\":[[1,2,3,4]]}",
+                             body, sizeof body),
+                     504);
+    assert_string_equal(body, "{\"error\":\"the deadline of 50 ms is over\"}");
+    assert_expired(&f, 4);
+    fixture_end(&f);
+}
+
 static void an_ensemble_follows_its_members(void **state)
 {
     struct fixture f;
@@ -375,6 +420,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_protocol_describes_an_ensemble),
+        cmocka_unit_test(an_ensemble_has_a_deadline_of_its_own),
         cmocka_unit_test(an_ensemble_follows_its_members),
         cmocka_unit_test(an_ensemble_keeps_a_member_that_it_cannot_replace),
         cmocka_unit_test(what_does_not_fit_together_is_named),
