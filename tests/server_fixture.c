@@ -355,6 +355,20 @@ void publish_linear(const char *models, const char *name, int version, double sc
                    elements, sizeof elements);
 }
 
+void publish_config(const char *models, const char *name, const char *text)
+{
+    char path[512], temporary[512];
+    snprintf(path, sizeof path, "%s/%s", models, name);
+    mkdir(path, 0755);
+    snprintf(path, sizeof path, "%s/%s/serving.json", models, name);
+    snprintf(temporary, sizeof temporary, "%s/%s/.serving", models, name);
+    FILE *file = fopen(temporary, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(rename(temporary, path), 0);
+}
+
 /* requests by libcurl */
 
 struct client {

@@ -77,6 +77,9 @@ void publish_graph(const char *models, const char *name, int version, const char
 /* A file of these bytes as the version's bundle. */
 void publish_bytes(const char *models, const char *name, int version, const void *bytes,
                    size_t size);
+
+/* Writes a model's serving.json, by rename, and its folder where there is none. */
+void publish_config(const char *models, const char *name, const char *text);
 void unpublish(const char *models, const char *name, int version);
 
 /* requests */

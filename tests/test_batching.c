@@ -57,16 +57,6 @@ static void publish_slow(const char *models, const char *name, int version)
     publish_bundle(models, name, version, graph, tensors, elements, sizeof elements);
 }
 
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* A server with a slow model of this configuration and a fast one, and a single event loop. */
 static void open_server(struct fixture *f, const char *configuration,
                         const char *const *arguments)
@@ -76,7 +66,7 @@ static void open_server(struct fixture *f, const char *configuration,
     publish_slow(f->models, "slow", 1);
     publish_linear(f->models, "fast", 1, 1);
     if (configuration)
-        configure(f, "slow", configuration);
+        publish_config(f->models, "slow", configuration);
     fixture_serve(f, arguments ? arguments : one_loop);
 }
 
@@ -354,8 +344,8 @@ static void a_model_that_is_asked_to_waits_for_a_preferred_batch(void **state)
     (void)state;
 
     open_server(&f, "{}", NULL);
-    configure(
-        &f, "fast",
+    publish_config(
+        f.models, "fast",
         "{\"max_queue_delay_us\":10000000,\"preferred_batch_size\":3,\"deadline_ms\":60000}");
     assert_int_equal(request(f.admin_port, "POST", "/reload", "", body, sizeof body), 200);
     for (int i = 0; i < 3; i++)
@@ -366,7 +356,7 @@ static void a_model_that_is_asked_to_waits_for_a_preferred_batch(void **state)
                      200);
     assert_non_null(strstr(body, "\"inference_count\":3,\"execution_count\":1,"));
 
-    configure(&f, "fast", "{\"max_queue_delay_us\":30000}");
+    publish_config(f.models, "fast", "{\"max_queue_delay_us\":30000}");
     assert_int_equal(request(f.admin_port, "POST", "/reload", "", body, sizeof body), 200);
     expect_ok(send_request(f.port, "/models/fast/predict", "{\"instances\":[[1,2,3,4]]}"));
     fixture_end(&f);
@@ -412,15 +402,6 @@ static void large_bodies_are_read_by_workers(void **state)
     fixture_end(&f);
 }
 
-static void publish_ensemble(const struct fixture *f, const char *name, const char *members)
-{
-    char path[512], text[256];
-    snprintf(path, sizeof path, "%s/%s", f->models, name);
-    assert_int_equal(mkdir(path, 0755), 0);
-    snprintf(text, sizeof text, "{\"ensemble\":%s}", members);
-    configure(f, name, text);
-}
-
 /* Members on the event loop and by workers, of one row and of more than a batch. */
 static void an_ensemble_answers_with_the_mean_of_its_members(void **state)
 {
@@ -432,8 +413,8 @@ static void an_ensemble_answers_with_the_mean_of_its_members(void **state)
     publish_linear(f.models, "other", 1, -3);
     publish_linear(f.models, "third", 1, 0.5);
     publish_slow(f.models, "slow2", 1);
-    publish_ensemble(&f, "mean", "[\"fast\",\"other\",\"third\"]");
-    publish_ensemble(&f, "slow_mean", "[\"slow\",\"slow2\"]");
+    publish_config(f.models, "mean", "{\"ensemble\":[\"fast\",\"other\",\"third\"]}");
+    publish_config(f.models, "slow_mean", "{\"ensemble\":[\"slow\",\"slow2\"]}");
     assert_int_equal(request(f.admin_port, "POST", "/reload", "", body, sizeof body), 200);
     for (int n = 1; n <= 200; n = 2 * n + 1) {
         assert_int_equal(answer_of(send_rows(&f, "/models/mean/predict", n), body, sizeof body),

@@ -25,20 +25,6 @@ static void assert_contains(const char *text, const char *part)
         assert_string_equal(text, part);
 }
 
-/* Writes a model's serving.json, and its folder where there is none. */
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", f->models, model);
-    mkdir(path, 0777);
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    unlink(path);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void drop_config(const struct fixture *f, const char *model)
 {
     char path[512];
@@ -69,7 +55,7 @@ static void serve_pair(struct fixture *f)
     fixture_open(f);
     publish_linear(f->models, "a", 1, 1);
     publish_linear(f->models, "b", 7, 2);
-    configure(f, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 5000}");
+    publish_config(f->models, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 5000}");
     fixture_serve(f, NULL);
 }
 
@@ -135,9 +121,9 @@ static void an_ensemble_has_a_deadline_of_its_own(void **state)
         assert_string_equal(body, "{\"error\":\"the deadline of 0.001 ms is over\"}");
         assert_expired(&f, i);
     }
-    configure(&f, "a", waits);
-    configure(&f, "b", waits);
-    configure(&f, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 50}");
+    publish_config(f.models, "a", waits);
+    publish_config(f.models, "b", waits);
+    publish_config(f.models, "e", "{\"ensemble\": [\"b\", \"a\"], \"deadline_ms\": 50}");
     reload(&f, "", 200, "");
     assert_int_equal(request(f.port, "POST", "/models/e/predict", "{\"instances\":[[1,2,3,4]]}",
                              body, sizeof body),
@@ -162,7 +148,7 @@ static void an_ensemble_follows_its_members(void **state)
     reload(&f, "{\"model\":\"b\"}", 200, "\"after\":\"7\"");
     assert_says(&f, "/models/e", 200, "{\"name\":\"b\",\"version\":\"7\"}");
     /* The standard version, which is not the highest here. */
-    configure(&f, "a", "{\"labels\":{\"stable\":1}}");
+    publish_config(f.models, "a", "{\"labels\":{\"stable\":1}}");
     reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\"");
     assert_says(&f, "/models/e", 200, "{\"name\":\"a\",\"version\":\"1\"}");
     reload(&f, "", 200, "\"e\":{\"outcome\":\"unchanged\"");
@@ -243,7 +229,7 @@ static void what_does_not_fit_together_is_named(void **state)
     publish_graph(f.models, "a", 1, relu, "[\"u\",\"v\",\"w\",\"x\"]");
     publish_graph(f.models, "b", 1, relu, NULL);
     fixture_serve(&f, NULL);
-    configure(&f, "e", "{\"ensemble\": [\"a\", \"b\"]}");
+    publish_config(f.models, "e", "{\"ensemble\": [\"a\", \"b\"]}");
     for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
         publish_graph(f.models, "b", 1, misfits[i].graph, misfits[i].labels);
         reload(&f, "", 500, misfits[i].says);
@@ -275,11 +261,11 @@ static void a_wrong_serving_json_keeps_the_ensemble_that_is_served(void **state)
     struct fixture f;
     (void)state;
     serve_pair(&f);
-    configure(&f, "d", "{\"ensemble\":[\"b\"]}");
-    configure(&f, "f", "{\"ensemble\":[\"b\"]}");
+    publish_config(f.models, "d", "{\"ensemble\":[\"b\"]}");
+    publish_config(f.models, "f", "{\"ensemble\":[\"b\"]}");
     reload(&f, "", 200, "\"f\":{\"outcome\":\"loaded\"");
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        configure(&f, "e", wrong[i].config);
+        publish_config(f.models, "e", wrong[i].config);
         reload(&f, "", 500, wrong[i].says);
         assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"b\",\"version\":\"7\"},");
     }
@@ -287,7 +273,7 @@ static void a_wrong_serving_json_keeps_the_ensemble_that_is_served(void **state)
     publish_linear(f.models, "b", 8, 3);
     reload(&f, "", 500, "ensembel");
     assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"b\",\"version\":\"8\"},");
-    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\"]}");
     reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\"");
     assert_says(&f, "/models/e", 200, "\"members\":[{\"name\":\"a\",\"version\":\"1\"}]");
     fixture_end(&f);
@@ -306,10 +292,10 @@ static void a_model_becomes_an_ensemble_and_back(void **state)
     reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\",\"before\":\"1\",\"after\":\"4\"");
     assert_says(&f, "/models/e", 200, "\"version\":\"4\"");
     unpublish(f.models, "e", 4);
-    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\"]}");
     reload(&f, "", 200, "\"e\":{\"outcome\":\"loaded\",\"before\":\"4\",\"after\":\"1\"");
     /* Settings of nothing are no model. */
-    configure(&f, "e", "{\"warmup\":1}");
+    publish_config(f.models, "e", "{\"warmup\":1}");
     reload(&f, "", 200, "\"e\":{\"outcome\":\"removed\",\"before\":\"1\",\"after\":null");
     reload(&f, "", 200, "{\"models\":{\"a\":");
     assert_says(&f, "/models/e", 404, "there is no model e");
@@ -322,7 +308,7 @@ static void at_a_start_a_broken_ensemble_is_not_ready(void **state)
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "b", 1, 1);
-    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\",\"b\"]}");
     fixture_start(&f, NULL);
     reload(&f, "", 500, "\"e\":{\"outcome\":\"failed\",\"before\":null,\"after\":null");
     assert_says(&f, "/health", 503, "model e has no version that can be served");

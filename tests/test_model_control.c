@@ -33,20 +33,6 @@ static void assert_contains(const char *text, const char *part)
         assert_string_equal(text, part);
 }
 
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512], temporary[512];
-    snprintf(path, sizeof path, "%s/%s", f->models, model);
-    mkdir(path, 0777);
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    snprintf(temporary, sizeof temporary, "%s/%s/.serving", f->models, model);
-    FILE *file = fopen(temporary, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-    assert_int_equal(rename(temporary, path), 0);
-}
-
 /* On the admin port. */
 static void post(const struct fixture *f, const char *path, const char *body, int status,
                  const char *contains)
@@ -216,9 +202,9 @@ static void without_control_nothing_changes_but_by_a_reload(void **state)
     unpublish(f.models, "m", 5);
     load(&f, "m", 200, "");
     assert_int_equal(version_of(&f, "m"), 4);
-    configure(&f, "m", "{\"labels\":{\"stable\":2}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":2}}");
     post(&f, "/reload", "", 200, "\"before\":\"4\",\"after\":\"2\"");
-    configure(&f, "m", "{\"version_policy\":{\"specific\":[1,3]}}");
+    publish_config(f.models, "m", "{\"version_policy\":{\"specific\":[1,3]}}");
     post(&f, "/reload", "", 200, "\"before\":\"2\",\"after\":\"3\"");
     publish_linear(f.models, "n", 1, 1);
     post(&f, "/reload", "{\"model\":\"n\"}", 200, "\"outcome\":\"loaded\"");
@@ -246,9 +232,9 @@ static void polling_follows_the_folder_under_requests(void **state)
     }
     unpublish(f.models, "m", 4);
     await_version(&f, "m", 3);
-    configure(&f, "m", "{\"labels\":{\"stable\":1}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":1}}");
     await_version(&f, "m", 1);
-    configure(&f, "m", "{\"version_policy\":{\"specific\":[2]}}");
+    publish_config(f.models, "m", "{\"version_policy\":{\"specific\":[2]}}");
     await_version(&f, "m", 2);
     publish_linear(f.models, "n", 9, 9);
     await_version(&f, "n", 9);
@@ -267,7 +253,7 @@ static void polling_follows_an_ensemble_and_its_members(void **state)
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
     fixture_serve(&f, polling);
-    configure(&f, "e", "{\"ensemble\":[\"m\",\"n\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"m\",\"n\"]}");
     await_in_log(&f, "member n: there is no model of this name", 1);
     /* Nothing in its folder changes when what it lacked comes. */
     publish_linear(f.models, "n", 1, 1);
@@ -440,10 +426,10 @@ static void explicitly_only_what_is_asked_for_is_loaded(void **state)
     publish_linear(f.models, "m", 2, 2);
     load(&f, "m", 200, "");
     assert_int_equal(version_of(&f, "m"), 2);
-    configure(&f, "m", "{\"labels\":{\"stable\":1}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":1}}");
     assert_int_equal(kill(f.pid, SIGHUP), 0);
     await_version(&f, "m", 1);
-    configure(&f, "m", "{\"version_policy\":{\"specific\":[2]}}");
+    publish_config(f.models, "m", "{\"version_policy\":{\"specific\":[2]}}");
     post(&f, "/reload", "{\"model\":\"m\"}", 200, "\"before\":\"1\",\"after\":\"2\"");
 
     unload(&f, "m", "{\"parameters\":{}}", 200, "");
@@ -497,8 +483,8 @@ static void explicitly_an_ensemble_comes_with_its_members(void **state)
     publish_linear(f.models, "m", 1, 1);
     publish_linear(f.models, "n", 1, 1);
     publish_linear(f.models, "o", 1, 1);
-    configure(&f, "d", "{\"ensemble\":[\"m\",\"n\"]}");
-    configure(&f, "e", "{\"ensemble\":[\"m\",\"o\"]}");
+    publish_config(f.models, "d", "{\"ensemble\":[\"m\",\"n\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"m\",\"o\"]}");
     fixture_start(&f, explicitly);
     load(&f, "d", 200, "");
     load(&f, "e", 200, "");
@@ -533,7 +519,7 @@ static void what_is_loaded_at_the_start_can_be_named(void **state)
     publish_linear(f.models, "m", 1, 1);
     publish_linear(f.models, "n", 1, 1);
     publish_linear(f.models, "o", 1, 1);
-    configure(&f, "e", "{\"ensemble\":[\"n\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"n\"]}");
     fixture_serve(&f, (const char *const[]){"--model-control=explicit", "--load-model", "m,e", NULL});
     assert_index(&f, "",
                  "[{\"name\":\"e\",\"version\":\"1\",\"state\":\"READY\"},"

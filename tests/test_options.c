@@ -30,18 +30,6 @@ static void check_says_which_models_are_broken(void **state)
     fixture_close(&f);
 }
 
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", f->models, model);
-    mkdir(path, 0777);
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* Runs with these arguments behind the folder of models. */
 static void run(const struct fixture *f, const char *what, const char *flag, int status,
                 const char *says)
@@ -61,18 +49,18 @@ static void check_looks_at_settings_ensembles_and_names(void **state)
     fixture_open(&f);
     publish_linear(f.models, "a", 1, 1);
     publish_linear(f.models, "b", 1, 1);
-    configure(&f, "a", "{\"version_policy\":{\"latest\":2}}");
-    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    publish_config(f.models, "a", "{\"version_policy\":{\"latest\":2}}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\",\"b\"]}");
     run(&f, "--check", "--default-model=e", 0, "\"model is sound\",\"model\":\"e\"");
     run(&f, "--check", "--default-model=c", 1, "--default-model: there is no model c");
     run(&f, "--check", "--load-model=a", 1, "--load-model: needs --model-control explicit");
-    configure(&f, "e", "{\"ensemble\":[\"a\",\"c\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\",\"c\"]}");
     run(&f, "--check", NULL, 1, "/e/serving.json: member c: there is no model of this name");
-    configure(&f, "e", "{\"ensemble\":[\"a\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\"]}");
     run(&f, "--check", NULL, 0, "\"model is sound\",\"model\":\"e\"");
-    configure(&f, "b", "{\"warmup\":-1}");
+    publish_config(f.models, "b", "{\"warmup\":-1}");
     run(&f, "--check", NULL, 1, "/b/serving.json: warmup: expected an integer from 0 to 65536");
-    configure(&f, "b", "{\"labels\":{\"stable\":2}}");
+    publish_config(f.models, "b", "{\"labels\":{\"stable\":2}}");
     run(&f, "--check", NULL, 1, "/b/serving.json: there is no version 2");
     fixture_close(&f);
 
@@ -94,10 +82,10 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
     publish_linear(f.models, "a", 1, 1);
     publish_linear(f.models, "a", 12, 1);
     publish_bytes(f.models, "b", 1, "broken", 6); /* it loads nothing */
-    configure(
-        &f, "a",
+    publish_config(
+        f.models, "a",
         "{\"labels\":{\"stable\":12},\"deadline_ms\":7,\"threads\":2,\"preferred_batch_size\":4}");
-    configure(&f, "e", "{\"ensemble\":[\"a\",\"b\"]}");
+    publish_config(f.models, "e", "{\"ensemble\":[\"a\",\"b\"]}");
     setenv("PREDICTD_DEADLINE", "400", 1);
     run(&f, "--print-config", "--max-batch=9", 0,
         "\"--max-batch\":{\"value\":9,\"source\":\"flag\"}");
@@ -120,7 +108,7 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
         "\"b\":{\"versions\":[\"1\"],\"file\":null,\"serving\":{");
     run(&f, "--print-config", NULL, 0,
         "\"serving\":{\"ensemble\":[\"a\",\"b\"],\"deadline_ms\":400}}");
-    configure(&f, "a", "{\"label\":{}}");
+    publish_config(f.models, "a", "{\"label\":{}}");
     run(&f, "--print-config", NULL, 1, "\"error\":\"");
     run(&f, "--print-config", NULL, 1,
         "/a/serving.json: label: unknown key, did you mean \"labels\"?");

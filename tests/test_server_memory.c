@@ -163,32 +163,20 @@ static void assert_defined(int status, const char *answer)
         assert_memory_equal(answer, "{\"error\":", 9);
 }
 
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", f->models, model);
-    mkdir(path, 0755);
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void publish_others(const struct fixture *f)
 {
     publish_linear(f->models, "apart", 1, 1);
-    configure(f, "apart", "{\"threads\":1}");
+    publish_config(f->models, "apart", "{\"threads\":1}");
     publish_linear(f->models, "one", 1, 0.5);
     publish_linear(f->models, "two", 1, 1.5);
-    configure(f, "mean", "{\"ensemble\":[\"one\",\"two\"]}");
-    configure(f, "apart_mean", "{\"ensemble\":[\"m\",\"apart\"]}");
+    publish_config(f->models, "mean", "{\"ensemble\":[\"one\",\"two\"]}");
+    publish_config(f->models, "apart_mean", "{\"ensemble\":[\"m\",\"apart\"]}");
 }
 
 /* An ensemble of m, which follows each reload of it. */
 static void add_ensemble(const struct fixture *f)
 {
-    configure(f, "e", "{\"ensemble\":[\"m\"]}");
+    publish_config(f->models, "e", "{\"ensemble\":[\"m\"]}");
 }
 
 static void start(struct fixture *f, void (*publish)(const struct fixture *f))

@@ -16,18 +16,6 @@
 
 static const char good_body[] = "{\"instances\":[[1,2,3,4]]}";
 
-static void configure(const struct fixture *f, const char *model, const char *text)
-{
-    char path[512], temporary[512];
-    snprintf(path, sizeof path, "%s/%s/serving.json", f->models, model);
-    snprintf(temporary, sizeof temporary, "%s/%s/.serving", f->models, model);
-    FILE *file = fopen(temporary, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-    assert_int_equal(rename(temporary, path), 0);
-}
-
 static void assert_contains(const char *text, const char *part)
 {
     if (!strstr(text, part))
@@ -92,7 +80,7 @@ static void the_policy_and_the_labels_say_what_is_served(void **state)
     fixture_serve(&f, NULL);
     for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
         char path[64];
-        configure(&f, "m", policies[i].config);
+        publish_config(f.models, "m", policies[i].config);
         reload(&f, 200, "\"outcome\":\"loaded\"");
         reload(&f, 200, "\"outcome\":\"unchanged\"");
         assert_int_equal(version_at(&f, "/predict"), policies[i].standard);
@@ -114,7 +102,7 @@ static void a_change_of_serving_json_loads_no_version_again(void **state)
     publish_linear(f.models, "m", 2, 2);
     fixture_serve(&f, NULL);
     request(f.port, "GET", "/models/m", NULL, before, sizeof before);
-    configure(&f, "m", "{\"version_policy\":\"all\",\"labels\":{\"stable\":\"2\"}}");
+    publish_config(f.models, "m", "{\"version_policy\":\"all\",\"labels\":{\"stable\":\"2\"}}");
     reload(&f, 200, "\"m\":{\"outcome\":\"loaded\",\"before\":\"2\",\"after\":\"2\"");
     request(f.port, "GET", "/models/m", NULL, after, sizeof after);
     /* "since", the time of loading, is part of it. */
@@ -150,7 +138,7 @@ static void labels_name_versions_in_every_protocol(void **state)
     fixture_open(&f);
     for (int v = 1; v <= 3; v++)
         publish_linear(f.models, "m", v, v);
-    configure(&f, "m", "{\"labels\":{\"stable\":\"2\",\"canary\":\"3\"}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":\"2\",\"canary\":\"3\"}}");
     fixture_serve(&f, NULL);
     assert_int_equal(version_at(&f, "/models/m/predict"), 2);
     assert_int_equal(version_at(&f, "/models/m/labels/stable/predict"), 2);
@@ -201,11 +189,11 @@ static void a_broken_serving_json_keeps_what_is_served(void **state)
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
     publish_linear(f.models, "m", 2, 2);
-    configure(&f, "m", "{\"labels\":{\"stable\":1}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":1}}");
     fixture_serve(&f, NULL);
-    configure(&f, "m", "{\"labels\":{\"stable\":1,\"canary\":3}}");
+    publish_config(f.models, "m", "{\"labels\":{\"stable\":1,\"canary\":3}}");
     reload(&f, 500, "/m/serving.json: there is no version 3\"");
-    configure(&f, "m", "{\"lables\":{}}");
+    publish_config(f.models, "m", "{\"lables\":{}}");
     for (int again = 0; again < 2; again++) {
         reload(&f, 500, "/m/serving.json: lables: unknown key, did you mean \\\"labels\\\"?\"");
         assert_int_equal(version_at(&f, "/predict"), 1);
@@ -222,7 +210,7 @@ static void a_broken_serving_json_keeps_what_is_served(void **state)
     assert_int_equal(version_at(&f, "/models/n/predict"), 1);
     request(f.port, "POST", "/models/m/predict", good_body, body, sizeof body);
     assert_string_equal(body, "{\"error\":\"model m has no version that can be served\"}");
-    configure(&f, "m", "{\"labels\":{}}");
+    publish_config(f.models, "m", "{\"labels\":{}}");
     reload(&f, 200, "\"m\":{\"outcome\":\"loaded\",\"before\":null,\"after\":\"2\"");
     assert_int_equal(request(f.port, "GET", "/health", NULL, NULL, 0), 200);
     fixture_end(&f);
@@ -235,7 +223,7 @@ static void one_broken_version_of_several_keeps_all_at_a_reload(void **state)
     fixture_open(&f);
     for (int v = 1; v <= 2; v++)
         publish_linear(f.models, "m", v, v);
-    configure(&f, "m", "{\"version_policy\":{\"latest\":2}}");
+    publish_config(f.models, "m", "{\"version_policy\":{\"latest\":2}}");
     fixture_serve(&f, NULL);
     publish_linear(f.models, "m", 3, 3);
     publish_bytes(f.models, "m", 4, "broken", 6);
@@ -282,7 +270,7 @@ static void a_canary_gets_its_share_of_users_and_keeps_them(void **state)
     fixture_open(&f);
     for (int v = 2; v <= 3; v++)
         publish_linear(f.models, "m", v, v);
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"canary\":{\"version\":3,\"weight\":10},\"stable\":"
               "{\"version\":2,\"weight\":90}},\"canary_header\":\"X-User-ID\"}");
     fixture_serve(&f, NULL);
@@ -293,7 +281,7 @@ static void a_canary_gets_its_share_of_users_and_keeps_them(void **state)
      * 1000 within five standard deviations, sqrt(1000 * 0.1 * 0.9) each. */
     assert_in_range(count(tenth, USERS, 3), 100 - 48, 100 + 48);
 
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"canary\":{\"version\":3,\"weight\":1},\"stable\":"
               "{\"version\":2,\"weight\":1}},\"canary_header\":\"x-user-id\"}");
     reload(&f, 200, "\"loaded\"");
@@ -302,7 +290,7 @@ static void a_canary_gets_its_share_of_users_and_keeps_them(void **state)
     for (int i = 0; i < USERS; i++)
         assert_true(tenth[i] == 2 || half[i] == 3); /* who had it has it still */
 
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"canary\":{\"version\":3,\"weight\":1},\"stable\":"
               "{\"version\":2,\"weight\":0}},\"canary_header\":\"x-user-id\"}");
     reload(&f, 200, "\"loaded\"");
@@ -329,7 +317,7 @@ static void without_the_header_chance_decides(void **state)
     fixture_open(&f);
     for (int v = 2; v <= 3; v++)
         publish_linear(f.models, "m", v, v);
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"stable\":{\"version\":2,\"weight\":1},\"canary\":"
               "{\"version\":3,\"weight\":1}},\"canary_header\":\"x-user-id\"}");
     fixture_serve(&f, NULL);
@@ -351,7 +339,7 @@ static void a_long_body_does_not_hide_the_header(void **state)
     fixture_open(&f);
     for (int v = 2; v <= 3; v++)
         publish_linear(f.models, "m", v, v);
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"stable\":{\"version\":2,\"weight\":1},\"canary\":"
               "{\"version\":3,\"weight\":1}},\"canary_header\":\"x-user-id\"}");
     fixture_serve(&f, NULL);
@@ -387,7 +375,7 @@ static void at_a_start_the_share_of_a_broken_canary_goes_to_the_stable_version(v
     fixture_open(&f);
     publish_linear(f.models, "m", 2, 2);
     publish_bytes(f.models, "m", 3, "broken", 6);
-    configure(&f, "m",
+    publish_config(f.models, "m",
               "{\"labels\":{\"stable\":{\"version\":2,\"weight\":1},\"canary\":"
               "{\"version\":3,\"weight\":1}},\"canary_header\":\"x-user-id\"}");
     fixture_serve(&f, NULL);
@@ -412,7 +400,7 @@ static void a_model_may_have_a_deadline_and_a_batch_size_of_its_own(void **state
     (void)state;
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
-    configure(&f, "m", "{\"max_batch_size\":2,\"deadline_ms\":60000}");
+    publish_config(f.models, "m", "{\"max_batch_size\":2,\"deadline_ms\":60000}");
     fixture_serve(&f, NULL);
     request(f.port, "POST", "/predict",
             "{\"instances\":[[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4]]}", body,
@@ -420,7 +408,7 @@ static void a_model_may_have_a_deadline_and_a_batch_size_of_its_own(void **state
     assert_true(fixture_metric(&f, "predictd_batches_total{model=\"m\",version=\"1\"}") == 3);
     request(f.port, "GET", "/v2/models/m/config", NULL, body, sizeof body);
     assert_contains(body, "\"preferred_batch_size\":[2]");
-    configure(&f, "m", "{\"max_batch_size\":4,\"warmup\":32,\"version_policy\":\"all\"}");
+    publish_config(f.models, "m", "{\"max_batch_size\":4,\"warmup\":32,\"version_policy\":\"all\"}");
     reload(&f, 200, "\"loaded\"");
     request(f.port, "POST", "/predict",
             "{\"instances\":[[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4]]}", body,
@@ -447,7 +435,7 @@ static void each_version_counts_by_itself(void **state)
     fixture_open(&f);
     publish_linear(f.models, "m", 1, 1);
     publish_linear(f.models, "m", 2, 2);
-    configure(&f, "m", "{\"version_policy\":\"all\"}");
+    publish_config(f.models, "m", "{\"version_policy\":\"all\"}");
     fixture_serve(&f, NULL);
     for (int i = 0; i < 3; i++)
         assert_int_equal(version_at(&f, "/models/m/versions/1/predict"), 1);
