@@ -27,17 +27,20 @@ static void wake(struct loop *l)
         return;
 }
 
-void loop_give(struct loop *l, const struct accepted *accepted)
+bool loop_has_room(struct loop *l)
 {
     pthread_mutex_lock(&l->lock);
     bool room = l->n_accepted < LOOP_MAILBOX;
-    if (room)
-        l->accepted[l->n_accepted++] = *accepted;
     pthread_mutex_unlock(&l->lock);
-    if (room)
-        wake(l);
-    else
-        close(accepted->socket);
+    return room;
+}
+
+void loop_give(struct loop *l, const struct accepted *accepted)
+{
+    pthread_mutex_lock(&l->lock);
+    l->accepted[l->n_accepted++] = *accepted;
+    pthread_mutex_unlock(&l->lock);
+    wake(l);
 }
 
 int loop_prepare(struct loop *l, const struct table *table)

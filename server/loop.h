@@ -69,7 +69,11 @@ int loop_start(struct loop *loop, const struct server *server, int index,
 
 /* The following are for other threads. */
 
-/* Hands a connection over; closes it when the loop has too many. */
+/* Whether the loop has taken enough of what it was given that there is room for one more; who
+ * gives is one thread. */
+bool loop_has_room(struct loop *loop);
+
+/* Hands a connection over; there is room. */
 void loop_give(struct loop *loop, const struct accepted *accepted);
 
 /* Takes the memory that loop_publish() of this table needs. -1: there is none. */

@@ -27,6 +27,7 @@ enum {
     LOOP_DESCRIPTORS = 3,       /* of a loop itself */
     OTHER_DESCRIPTORS = 5,      /* kept for reading models and for accepting */
     NO_DESCRIPTORS_PAUSE = 100, /* milliseconds without accepting when there are none */
+    BUSY_PAUSE = 2,             /* the same when no loop has taken what it was given */
     WAITING_BYTES = 256 << 20,  /* of rows that wait for workers */
 };
 
@@ -36,7 +37,7 @@ struct acceptor {
     struct server *server;
     int listeners[LISTENERS];
     unsigned turn;              /* whose is the next connection */
-    bool paused;                /* out of descriptors */
+    int pause;                  /* milliseconds; 0: none */
     bool warned;                /* since the last connection that was accepted */
 };
 
@@ -72,21 +73,25 @@ static int catch_signals(struct nn_error *error)
 
 /* accepting */
 
-/* The next in turn that has room; one without closes the connection. */
+/* The next in turn that has room; beyond the limit of all, one that closes the connection.
+ * NULL: they are too busy to take any, which may wait in the kernel meanwhile. */
 static struct loop *next_loop(struct acceptor *a, int listener)
 {
     struct server *s = a->server;
     int data_loops = s->n_loops - 1;
-    struct loop *loop = NULL;
+    struct loop *found = NULL;
 
     if (listener == ADMIN)
-        return &s->loops[data_loops];
+        return loop_has_room(&s->loops[data_loops]) ? &s->loops[data_loops] : NULL;
     for (int i = 0; i < data_loops; i++) {
-        loop = &s->loops[a->turn++ % (unsigned)data_loops];
+        struct loop *loop = &s->loops[(a->turn + (unsigned)i) % (unsigned)data_loops];
+        if (!loop_has_room(loop))
+            continue;
+        found = loop;
         if (http_n_connections(loop->http) < s->max_connections)
             break;
     }
-    return loop;
+    return found;
 }
 
 /* Everything that the kernel has queued. */
@@ -94,11 +99,18 @@ static void accept_all(struct acceptor *a, int listener)
 {
     for (;;) {
         struct accepted accepted = {.size = sizeof accepted.address};
+        struct loop *loop = next_loop(a, listener);
+        if (!loop) {
+            a->pause = a->pause ? a->pause : BUSY_PAUSE;
+            return;
+        }
         accepted.socket = accept4(a->listeners[listener], (struct sockaddr *)&accepted.address,
                                   &accepted.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted.socket >= 0) {
             a->warned = false;
-            loop_give(next_loop(a, listener), &accepted);
+            if (listener == DATA)
+                a->turn = (unsigned)loop->index + 1;
+            loop_give(loop, &accepted);
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
@@ -106,7 +118,8 @@ static void accept_all(struct acceptor *a, int listener)
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             if (!a->warned)
                 log_event(LOG_WARNING, "cannot accept", LOG_TEXT("reason", strerror(errno)));
-            a->warned = a->paused = true;
+            a->warned = true;
+            a->pause = NO_DESCRIPTORS_PAUSE;
         }
         return;
     }
@@ -123,10 +136,10 @@ static int accept_until(struct acceptor *a, int64_t until)
         int64_t left = until ? (until - clock_now() + 999999) / 1000000 : -1;
         if (until && left <= 0)
             return 0;
-        if (a->paused && (left < 0 || left > NO_DESCRIPTORS_PAUSE))
-            left = NO_DESCRIPTORS_PAUSE;
-        poll(events, a->paused ? 1 : 3, (int)left);
-        a->paused = false;
+        if (a->pause && (left < 0 || left > a->pause))
+            left = a->pause;
+        poll(events, a->pause ? 1 : 3, (int)left);
+        a->pause = 0;
 
         unsigned char signal;
         if (read(signal_pipe[0], &signal, 1) == 1)

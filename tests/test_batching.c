@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -307,6 +308,32 @@ static void a_full_queue_refuses_and_others_go_on(void **state)
     assert_seen(refused_when_full);
 }
 
+/* More than a loop's mailbox holds while it computes. */
+static void connections_wait_for_a_loop_that_is_busy(void **state)
+{
+    enum { CONNECTIONS = 1500 };
+    static int fds[CONNECTIONS];
+    struct rlimit limit;
+    struct fixture f;
+    (void)state;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < 2 * CONNECTIONS)
+        skip();
+    open_server(&f, "{\"threads\":0,\"max_batch_size\":4096}", NULL);
+    int first = send_rows(&f, "/models/slow/predict", 10 * LONG);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        fds[i] = socket_connect(f.port);
+        socket_send(fds[i], "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    for (int i = 0; i < CONNECTIONS; i++)
+        expect_ok(fds[i]);
+    expect_ok(first);
+    fixture_end(&f);
+}
+
 static bool late_in_time(void)
 {
     struct fixture f;
@@ -536,6 +563,7 @@ int main(void)
         cmocka_unit_test(a_large_request_is_computed_in_pieces_and_answered_whole),
         cmocka_unit_test(urgent_requests_go_first),
         cmocka_unit_test(a_full_queue_refuses_and_others_go_on),
+        cmocka_unit_test(connections_wait_for_a_loop_that_is_busy),
         cmocka_unit_test(what_waited_too_long_is_answered_in_time),
         cmocka_unit_test(a_model_that_is_asked_to_waits_for_a_preferred_batch),
         cmocka_unit_test(large_bodies_are_read_by_workers),
