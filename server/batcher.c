@@ -371,21 +371,33 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
     return status;
 }
 
+static int add(struct batcher *b, struct batch *batch, const struct codec *codec,
+               struct http_request *r)
+{
+    const struct served *served = batch->served;
+    struct workers *workers = b->settings.workers;
+    bool large = workers && r->body.size > LARGE_BODY;
+
+    if (served->n_members == 0 && (large || batch->apart)) {
+        int status = workers_admit(workers, r, served);
+        if (status)
+            return status;
+    }
+    if (large)
+        return workers_read(workers, r, codec, served, batch->deadline, batch->max_batch);
+    if (batch->apart || served->n_members)
+        return read_apart(b, batch, codec, r);
+    return read_and_enqueue(b, batch, codec, r);
+}
+
 int batcher_add(struct batcher *b, const struct served *served, const struct codec *codec,
                 struct http_request *r)
 {
     struct batch *batch = find(b, served);
-    int status;
 
     counter_add(&batch_counters(&b->turn, served)->begun, 1);
     r->served_version = served->version;
-    if (b->settings.workers && r->body.size > LARGE_BODY)
-        status = workers_read(b->settings.workers, r, codec, served, batch->deadline,
-                              batch->max_batch);
-    else if (batch->apart || served->n_members)
-        status = read_apart(b, batch, codec, r);
-    else
-        status = read_and_enqueue(b, batch, codec, r);
+    int status = add(b, batch, codec, r);
     if (status != HTTP_PENDING && status != HTTP_SUSPENDED)
         batch_count(&b->turn, batch, served, r, status);
     return status;

@@ -7,6 +7,7 @@
 #include "server/clock.h"
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SWEEP = 20 }; /* milliseconds between looks for what is late */
 
@@ -515,6 +516,11 @@ static void put(struct workers *w, struct prediction_part *part)
     w->lanes = l;
 }
 
+static int refuse_full(struct http_request *r)
+{
+    return http_shed(r, SHED_FULL, http_error(r, 503, "Exceeds maximum queue size"));
+}
+
 /* With the lock. Returns 0, or the status of a prediction that is not taken. */
 static int refuse(struct workers *w, const struct prediction *p)
 {
@@ -529,9 +535,22 @@ static int refuse(struct workers *w, const struct prediction *p)
     for (int i = 0; i < p->n_parts; i++) {
         const struct lane *l = p->parts[i].served->lane;
         if (!lane_has_room(l, lane_priority(l, r)))
-            return http_shed(r, SHED_FULL, http_error(r, 503, "Exceeds maximum queue size"));
+            return refuse_full(r);
     }
     return 0;
+}
+
+int workers_admit(struct workers *w, struct http_request *r, const struct served *served)
+{
+    static const char member[] = "\"priority\"";
+
+    pthread_mutex_lock(&w->lock);
+    bool full = !lane_has_room(served->lane, lane_priority(served->lane, r));
+    pthread_mutex_unlock(&w->lock);
+    if (!full ||
+        (r->body.size && memmem(r->body.data, r->body.size, member, sizeof member - 1)))
+        return 0;
+    return refuse_full(r);
 }
 
 int workers_add(struct workers *w, struct prediction *p)

@@ -47,6 +47,12 @@ void workers_free(struct workers *workers);     /* after it stopped; NULL is all
 void workers_configure(struct workers *workers, const struct served *served,
                        const struct lane_settings *settings);
 
+/* Whether a request may be read at all: 0, or the status with which it was refused because there
+ * is no room at the version's lane, unless its body may say another priority. Refusing has to cost
+ * much less than serving, or a server that is asked for more and more serves less and less. */
+int workers_admit(struct workers *workers, struct http_request *request,
+                  const struct served *served);
+
 /* Takes the prediction over, whose request waits from now on (HTTP_SUSPENDED); any other status:
  * it was refused, the answer says why, and the prediction is gone. */
 int workers_add(struct workers *workers, struct prediction *prediction);
