@@ -46,15 +46,15 @@ struct acceptor {
 /* Handlers, and not signalfd with every signal blocked: OpenBLAS starts threads when it is
  * loaded, before main() could block anything, and the kernel may choose one of them. */
 static int signal_pipe[2] = {-1, -1};
-static volatile sig_atomic_t ending;    /* one more signal ends the process, wherever it is */
+/* One more signal ends the process, wherever it is. */
+static atomic_bool ending;
 
 static void on_signal(int signal)
 {
     int saved = errno;
     unsigned char byte = (unsigned char)signal;
-    if (signal != SIGHUP && ending)
+    if (signal != SIGHUP && atomic_exchange(&ending, true))
         _exit(128 + signal);
-    ending |= signal != SIGHUP;
     ssize_t written = write(signal_pipe[1], &byte, 1);
     (void)written;              /* a full pipe is full of reloads to come */
     errno = saved;
