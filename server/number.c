@@ -317,34 +317,43 @@ static inline uint64_t mask_bytes(size_t n)
     return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ~__builtin_bswap64(unwanted) : ~unwanted;
 }
 
-/* Where a number is written like the one before it, as most zeros of an image are, eight
- * bytes are compared instead of read. */
+/* How a number was written, with its comma: in eight bytes, of which the mask says which. */
+struct spelling {
+    uint64_t word, mask;
+    size_t size;
+    float value;
+};
+
+/* Where a number is written like the last one that was short, eight bytes are compared instead
+ * of read: most zeros of an image are found so, also those between strokes. */
 int64_t number_read_run(const char **p, const char *end, float *values, int64_t n)
 {
+    struct spelling last = {.word = 1}; /* nothing is like it */
     const char *s = *p;
-    uint64_t mask = 0, before = 1;      /* nothing is like it */
-    size_t size = 0;
     int64_t i = 0;
-    for (float value = 0; i < n; i++) {
+
+    for (; i < n; i++) {
         uint64_t word = 0;
         if (end - s >= 8) {
             memcpy(&word, s, sizeof word);
-            if ((word & mask) == before) {
-                values[i] = value;
-                s += size;
+            if ((word & last.mask) == last.word) {
+                values[i] = last.value;
+                s += last.size;
                 continue;
             }
         }
         const char *begin = s, *number = s + (s < end && *s == ' ');
+        float value;
         if (number_read_float(&number, end, &value) != NUMBER_OK || number == end ||
             *number != ',')
             break;
         values[i] = value;
         s = number + 1;
-        size = (size_t)(s - begin);
-        bool fits = size <= 8 && end - begin >= 8;
-        mask = fits ? mask_bytes(size) : 0;
-        before = fits ? word & mask : 1;
+        size_t size = (size_t)(s - begin);
+        if (size <= 8 && end - begin >= 8) {
+            uint64_t mask = mask_bytes(size);
+            last = (struct spelling){word & mask, mask, size, value};
+        }
     }
     *p = s;
     return i;
