@@ -72,7 +72,7 @@ $(BUILD)/libserver.a: $(call objects,$(server_sources))
 $(BUILD)/libtest.a: $(call objects,$(helper_sources))
 
 $(BUILD)/lib%.a:
-	$(call quiet,AR)rm -f $@ && ar rcs $@ $^
+	$(call quiet,AR)rm -f $@ && $(CROSS:%=%-)ar rcs $@ $^
 
 $(BUILD)/predictd: $(BUILD)/obj/server/main.o $(BUILD)/libserver.a $(BUILD)/libengine.a
 	$(call quiet,LINK)$(CC) $(LDFLAGS) -o $@ $^ $(server_libs) $(engine_libs)
