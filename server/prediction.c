@@ -146,6 +146,14 @@ int prediction_write_collected(struct prediction *p)
     return write(p, p->outputs, 0);
 }
 
+int prediction_write_timed(struct prediction *p, const struct nn_session *session, int64_t from)
+{
+    int64_t began = clock_now();
+    int status = session ? prediction_write(p, session, from) : prediction_write_collected(p);
+    p->request->stages.nanoseconds[STAGE_ENCODE] = clock_now() - began;
+    return status;
+}
+
 /* time */
 
 int prediction_answer_late(struct http_request *r, int64_t limit,

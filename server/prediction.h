@@ -58,6 +58,10 @@ int prediction_write(struct prediction *prediction, const struct nn_session *ses
                      int64_t from);
 int prediction_write_collected(struct prediction *prediction);
 
+/* The same, without a session from what was collected; notes how long it took. */
+int prediction_write_timed(struct prediction *prediction, const struct nn_session *session,
+                           int64_t from);
+
 /* How many versions compute a request to this one, and which. */
 int prediction_n_parts(const struct served *served);
 const struct served *prediction_part_of(const struct served *served, int i);

@@ -5,6 +5,7 @@
 #include "server/workers.h"
 
 #include "server/clock.h"
+#include "server/lane_run.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,15 +73,6 @@ static void finish(struct workers *w, struct http_request *r, struct model_count
     w->settings.finish(r);
 }
 
-/* Writes from rows of the session, or without one from what was collected. */
-static int write_timed(struct prediction *p, const struct nn_session *session, int64_t from)
-{
-    int64_t began = clock_now();
-    int status = session ? prediction_write(p, session, from) : prediction_write_collected(p);
-    p->request->stages.nanoseconds[STAGE_ENCODE] = clock_now() - began;
-    return status;
-}
-
 /* Predictions of which nothing is left; without the lock. */
 static void finish_all(struct workers *w, struct prediction *done, int slot)
 {
@@ -88,7 +80,7 @@ static void finish_all(struct workers *w, struct prediction *done, int slot)
         struct model_counters *c = counters_of(p->served, slot);
         next = p->next;
         prediction_count_ensemble(p, c);
-        int status = p->status ? p->status : write_timed(p, NULL, 0);
+        int status = p->status ? p->status : prediction_write_timed(p, NULL, 0);
         finish(w, p->request, c, status);
         prediction_free(p);
     }
@@ -139,57 +131,8 @@ static void settle_dropped(struct workers *w, struct prediction_part *dropped, i
 
 /* batches */
 
-/* A batch and how it went. */
-struct run {
-    struct lane_seat *seat;
-    int64_t rows, max_batch;
-    int64_t began, took; /* clock_now(); nanoseconds */
-    int status;          /* 0, or of a failure, which the error describes */
-    struct nn_error error;
-};
-
-static void compute(struct run *run, const struct served *served, struct model_counters *c)
-{
-    struct lane_seat *seat = run->seat;
-    bool shares = !nn_model_unbatched(served->model);
-    int64_t room = shares && run->rows < run->max_batch ? run->max_batch : run->rows;
-
-    run->status = 500;
-    if (!seat->session)
-        seat->session = nn_session_new(served->model, room, &run->error);
-    if (!seat->session || nn_session_reserve(seat->session, room, &run->error) < 0)
-        return;
-    run->began = clock_now();
-    for (int64_t i = 0; i < seat->n; i++) {
-        const struct lane_entry *e = &seat->entries[i];
-        tensor_rows_copy(&e->part->prediction->rows, e->first, e->n, seat->session, e->at);
-    }
-    int result = nn_session_run(seat->session, run->rows, &run->error);
-    int64_t ended = clock_now();
-    run->took = ended - run->began;
-    if (result < 0)
-        run->status = shares ? 500 : 400; /* such a model takes no such number of rows */
-    else
-        run->status = 0;
-    if (result == 0)
-        metrics_count_batch(c, run->rows, run->began, ended);
-}
-
-/* What a batch computed becomes answers, or parts of some; without the lock. */
-static void deliver(struct lane_seat *seat)
-{
-    for (int64_t i = 0; i < seat->n; i++) {
-        struct lane_entry *e = &seat->entries[i];
-        struct prediction *p = e->part->prediction;
-        if (p->whole)
-            p->status = write_timed(p, seat->session, e->at);
-        else
-            prediction_collect(e->part, seat->session, e->at, e->first, e->n);
-    }
-}
-
 /* With the lock: the batch's rows are there, or will not be. */
-static void settle_run(struct workers *w, const struct run *run, struct prediction **done)
+static void settle_run(struct workers *w, const struct lane_run *run, struct prediction **done)
 {
     for (int64_t i = 0; i < run->seat->n; i++) {
         struct prediction *p = run->seat->entries[i].part->prediction;
@@ -219,7 +162,7 @@ static void run_batch(struct workers *w, struct lane *l, int slot)
     struct prediction_part *dropped = NULL;
     struct prediction *done = NULL;
     struct served *served = served_share((struct served *)l->served);
-    struct run run = {.seat = lane_sit(l), .max_batch = l->settings.max_batch};
+    struct lane_run run = {.seat = lane_sit(l), .max_batch = l->settings.max_batch};
 
     if (run.seat)
         run.rows = lane_take(l, run.seat, clock_now(), &dropped);
@@ -230,9 +173,9 @@ static void run_batch(struct workers *w, struct lane *l, int slot)
     if (run.rows > 0) {
         l->running++;
         pthread_mutex_unlock(&w->lock);
-        compute(&run, served, counters_of(served, slot));
+        lane_run_compute(&run, served, counters_of(served, slot));
         if (!run.status)
-            deliver(run.seat);
+            lane_run_deliver(&run);
         if (run.rows > run.max_batch) { /* not worth keeping for the next one */
             nn_session_free(run.seat->session);
             run.seat->session = NULL;
