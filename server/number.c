@@ -188,6 +188,17 @@ static float read_float_exactly(const struct decimal *d, int64_t exponent)
     return strtof(text, NULL);
 }
 
+/* Whether a double within 4 units of the true value rounds to the same float as that: it is
+ * not next to the middle between two. */
+static inline bool decides_float(double x)
+{
+    enum { UNCERTAIN = 8 };
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint64_t below_float = bits & ((UINT64_C(1) << 29) - 1);
+    return below_float - (UINT64_C(1) << 28) + UNCERTAIN > 2 * UNCERTAIN;
+}
+
 enum number_verdict number_read_float(const char **p, const char *end, float *value)
 {
     const char *s = *p;
@@ -211,15 +222,9 @@ enum number_verdict number_read_float(const char **p, const char *end, float *va
     else
         x *= powers[d.exponent];
 
-    /* At most five roundings of half a unit each, and the digits beyond the 19th: within 4
-     * units of the true value. */
-    enum { UNCERTAIN = 8 };
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    uint64_t below_float = bits & ((UINT64_C(1) << 29) - 1);
-    uint64_t above_middle = below_float - (UINT64_C(1) << 28) + UNCERTAIN;
+    /* At most five roundings of half a unit each, and the digits beyond the 19th. */
     float result;
-    if (above_middle <= 2 * UNCERTAIN || (x < FLT_MIN && x != 0))
+    if (!decides_float(x) || (x < FLT_MIN && x != 0))
         result = read_float_exactly(&d, written_exponent(&d, s));
     else
         result = x > 0x1.ffffffp127 ? INFINITY : (float)x;
@@ -310,49 +315,116 @@ enum number_verdict number_read_double(const char **p, const char *end, double *
     return NUMBER_OK;
 }
 
-/* The first n of eight bytes as they lie in memory, n <= 8. */
-static inline uint64_t mask_bytes(size_t n)
+/* runs of numbers */
+
+static inline uint64_t load(const char *s)
 {
-    uint64_t unwanted = n == 8 ? 0 : UINT64_MAX >> 8 * n;
-    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ~__builtin_bswap64(unwanted) : ~unwanted;
+    uint64_t word;
+    memcpy(&word, s, sizeof word);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
 }
 
-/* How a number was written, with its comma: in eight bytes, of which the mask says which. */
+/* How many of eight characters, the first in the lowest byte, are digits before one is not. */
+static inline int leading_digits(uint64_t word)
+{
+    word ^= UINT64_C(0x3030303030303030);
+    /* A byte above 9 gets its high bit; only behind it may a carry give one to others. */
+    uint64_t others =
+        ((word + UINT64_C(0x7676767676767676)) | word) & UINT64_C(0x8080808080808080);
+    return others ? __builtin_ctzll(others) / 8 : 8;
+}
+
+/* The value of the first n > 0 of them, which are digits: neighbours become pairs, pairs fours,
+ * fours eight (D. Lemire, "Quickly parsing eight digits", 2018). */
+static inline int64_t digits_value(uint64_t word, int n)
+{
+    word = (word ^ UINT64_C(0x3030303030303030)) << (64 - 8 * n);
+    word = (word * 10 + (word >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+    word = (word * 100 + (word >> 16)) & UINT64_C(0x0000ffff0000ffff);
+    return (int64_t)((word * 10000 + (word >> 32)) & UINT64_C(0xffffffff));
+}
+
+enum {
+    PLAIN_DIGITS = 18, /* fit into an int64_t */
+    PLAIN_SIZE = 40,   /* more bytes than read_plain() looks at */
+};
+
+/* Reads what nearly every number is: without an exponent, not too long, before a comma. No
+ * branch depends on how long it is, which no processor could foresee. Returns what is behind
+ * the comma; NULL: it is something else, or needs more care. */
+static inline const char *read_plain(const char *s, float *value)
+{
+    static const int64_t tens[] = {1,      10,      100,      1000,     10000,
+                                   100000, 1000000, 10000000, 100000000};
+    bool negative = *s == '-';
+    s += negative;
+    uint64_t word = load(s);
+    int n = leading_digits(word), places = 0;
+    if (n == 0 || n == 8 || (n > 1 && *s == '0'))
+        return NULL;
+    int64_t digits = digits_value(word, n);
+    s += n;
+    if (*s == '.') {
+        int left = PLAIN_DIGITS - n;
+        s++;
+        do {
+            word = load(s);
+            n = leading_digits(word);
+            places += n;
+            if (n == 0 || places > left)
+                return NULL;
+            digits = digits * tens[n] + digits_value(word, n);
+            s += n;
+        } while (n == 8);
+    }
+    double x = (double)digits / powers[places];
+    if (*s != ',' || !decides_float(x))
+        return NULL;
+    *value = (float)(negative ? -x : x);
+    return s + 1;
+}
+
+/* The first n of eight characters, n <= 8. */
+static inline uint64_t first_bytes(size_t n)
+{
+    return n == 8 ? UINT64_MAX : ~(UINT64_MAX << 8 * n);
+}
+
+/* How a zero was written, with its comma: in eight bytes, of which the mask says which. */
 struct spelling {
     uint64_t word, mask;
     size_t size;
-    float value;
 };
 
-/* Where a number is written like the last one that was short, eight bytes are compared instead
- * of read: most zeros of an image are found so, also those between strokes. */
+/* Where a zero is written like the last one, eight bytes are compared instead of read: most of
+ * an image of strokes, and of what is counted or one-hot. */
 int64_t number_read_run(const char **p, const char *end, float *values, int64_t n)
 {
-    struct spelling last = {.word = 1}; /* nothing is like it */
+    struct spelling zero = {.word = 1}; /* nothing is like it */
     const char *s = *p;
     int64_t i = 0;
 
     for (; i < n; i++) {
-        uint64_t word = 0;
-        if (end - s >= 8) {
-            memcpy(&word, s, sizeof word);
-            if ((word & last.mask) == last.word) {
-                values[i] = last.value;
-                s += last.size;
-                continue;
-            }
+        bool inside = end - s > PLAIN_SIZE;
+        if (inside && (load(s) & zero.mask) == zero.word) {
+            values[i] = 0;
+            s += zero.size;
+            continue;
         }
         const char *begin = s, *number = s + (s < end && *s == ' ');
-        float value;
-        if (number_read_float(&number, end, &value) != NUMBER_OK || number == end ||
-            *number != ',')
-            break;
-        values[i] = value;
-        s = number + 1;
+        const char *next = inside ? read_plain(number, &values[i]) : NULL;
+        if (!next) {
+            next = number;
+            if (number_read_float(&next, end, &values[i]) != NUMBER_OK || next == end ||
+                *next != ',')
+                break;
+            next++;
+        }
+        s = next;
         size_t size = (size_t)(s - begin);
-        if (size <= 8 && end - begin >= 8) {
-            uint64_t mask = mask_bytes(size);
-            last = (struct spelling){word & mask, mask, size, value};
+        if (inside && size <= 8 && values[i] == 0 && !signbit(values[i])) {
+            uint64_t mask = first_bytes(size);
+            zero = (struct spelling){load(begin) & mask, mask, size};
         }
     }
     *p = s;
