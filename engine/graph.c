@@ -77,6 +77,17 @@ void *graph_allocate(struct graph *g, size_t bytes)
     return keep(g, tensor_allocate(bytes));
 }
 
+void graph_give_back(struct graph *g, const void *memory)
+{
+    struct graph_memory *m = g->memory;
+    for (size_t i = m->n_blocks; i-- > 0;)
+        if (m->blocks[i] == memory) {
+            free(m->blocks[i]);
+            m->blocks[i] = m->blocks[--m->n_blocks];
+            return;
+        }
+}
+
 /* Room for `n` elements in an array that has *max; 0 or -1. */
 static int grow(void *array, int n, int *max, size_t size)
 {

@@ -44,6 +44,7 @@ struct graph_node {
     int *inputs;                /* values, or GRAPH_NONE */
     int *outputs;
     struct op_epilogue epilogue;
+    const void *packed; /* input 1 as op->pack() wrote it; NULL: as it is */
     size_t saved, scratch, gradient_scratch;    /* of the last graph_infer() */
     double flops;
 };
@@ -62,6 +63,9 @@ void graph_free(struct graph *g);           /* NULL is allowed */
 
 /* Zeroed, aligned memory that is freed with the graph; NULL when there is none. */
 void *graph_allocate(struct graph *g, size_t bytes);
+
+/* Frees what graph_allocate() has returned before the graph is freed. */
+void graph_give_back(struct graph *g, const void *memory);
 
 /* The functions below copy names and return a value, or -1. A name is that of one value only.
  * A graph that refused something is as it was. */

@@ -95,6 +95,7 @@ struct op_call {
     const struct nn_tensor *const *inputs;
     struct nn_tensor *const *outputs;
     struct op_epilogue epilogue;            /* only for operations with OP_EPILOGUE */
+    const void *packed;                     /* input 1 as op->pack() wrote it; or NULL */
     void *saved;                            /* NULL outside training */
     void *scratch;
     const struct op_training *training;     /* NULL: inference */
@@ -130,6 +131,12 @@ struct op {
      * without the node's name, which the caller puts before it. */
     int (*infer)(struct op_inference *inference, struct nn_error *error);
     void (*forward)(const struct op_call *call);
+
+    /* Writes the constant input 1 in the order that suits the kernels in use, once, for
+     * forward to find in call->packed; returns the bytes that this takes. With `packed` NULL
+     * it only tells them; 0: forward takes the constant as it is. NULL: the operation has
+     * nothing to pack. */
+    size_t (*pack)(const void *attributes, const struct op_value *input, void *packed);
 };
 
 /* Adds to the gradients of the inputs that are wanted. Defined next to the operation, but

@@ -63,4 +63,8 @@ int fold_constants(struct passes *p, struct graph_node *n);     /* fold.c */
 int fold_affine_before(struct passes *p, struct graph_node *n); /* affine.c: into Conv, Gemm */
 int fold_affine_after(struct passes *p, struct graph_node *n);
 
+/* Lets the node's operation pack its constant input 1, when all other passes are done and the
+ * graph is in order. 0 or -1 (no memory). */
+int pack_constant(struct passes *p, struct graph_node *n); /* pack.c */
+
 #endif

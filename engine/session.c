@@ -223,6 +223,7 @@ static int prepare_calls(struct nn_session *s, struct nn_error *error)
             .inputs = (const struct nn_tensor *const *)inputs,
             .outputs = outputs,
             .epilogue = n->epilogue,
+            .packed = n->packed,
             .scratch = n->scratch ? (char *)s->arena + s->plan.scratch[i] : NULL,
             .part = 0,
             .n_parts = 1,

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* shapes */
 
@@ -102,4 +104,13 @@ void *tensor_allocate(size_t bytes)
     if (memory)
         memset(memory, 0, size);
     return memory;
+}
+
+void tensor_discard(void *elements, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)elements;
+    uintptr_t end = (begin + bytes) / page * page;
+    begin = (begin + page - 1) / page * page;
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }

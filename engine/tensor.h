@@ -44,4 +44,8 @@ int64_t tensor_bytes(enum nn_datatype datatype, const struct nn_shape *shape);
 /* Zeroed memory at TENSOR_ALIGNMENT, to be given back with free(); NULL when there is none. */
 void *tensor_allocate(size_t bytes);
 
+/* Gives the memory of elements that nobody reads any more back to the system, as far as it is
+ * whole pages. The block that they lie in is freed as before. */
+void tensor_discard(void *elements, size_t bytes);
+
 #endif

@@ -183,10 +183,15 @@ struct nn_tensor *naive_run(struct graph *g, int64_t batch, const void *const *i
         for (int j = 0; j < n->n_outputs; j++)
             out[j] = n->outputs[j] == GRAPH_NONE ? NULL : &tensors[n->outputs[j]];
         void *scratch = tensor_allocate(n->scratch);
-        n->op->forward(&(struct op_call){
-            .attributes = n->attributes, .n_inputs = n->n_inputs, .n_outputs = n->n_outputs,
-            .inputs = in, .outputs = out, .epilogue = n->epilogue, .scratch = scratch,
-            .n_parts = 1});
+        n->op->forward(&(struct op_call){.attributes = n->attributes,
+                                         .n_inputs = n->n_inputs,
+                                         .n_outputs = n->n_outputs,
+                                         .inputs = in,
+                                         .outputs = out,
+                                         .epilogue = n->epilogue,
+                                         .packed = n->packed,
+                                         .scratch = scratch,
+                                         .n_parts = 1});
         free(scratch);
     }
     return tensors;

@@ -136,6 +136,121 @@ static void a_row_has_the_same_bits_in_every_batch(void **state)
     free(c);
 }
 
+/* packed products */
+
+static nn_real *pack(bool transposed, int64_t n, int64_t k, const nn_real *b, int64_t ldb)
+{
+    int64_t size = kernel_packed_size(n, k);
+    nn_real *packed = aligned_alloc(64, ((size_t)size * sizeof *packed + 63) / 64 * 64);
+    assert_true(size > 0);
+    assert_non_null(packed);
+    kernel_pack(transposed, n, k, b, ldb, packed);
+    return packed;
+}
+
+/* Sets all but `kept` in a hundred elements to zero, some of them to the negative one. */
+static void thin_out(nn_real *x, int64_t n, int kept)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (kernel_random_uniform(9, (uint64_t)i) * 100 >= kept)
+            x[i] = i % 3 ? 0 : -(nn_real)0;
+}
+
+static void compare_packed(bool transposed, int64_t m, int64_t n, int64_t k, int kept,
+                           int64_t extra)
+{
+    int64_t lda = k + extra, ldb = (transposed ? k : n) + extra, ldc = n + extra;
+    nn_real *a = random_vector(m * lda, 1);
+    nn_real *b = random_vector((transposed ? n : k) * ldb, 2);
+    nn_real *fast = random_vector(m * ldc, 3), *naive = random_vector(m * ldc, 3);
+    thin_out(a, m * lda, kept);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            fast[i * ldc + j] = NAN;
+    nn_real *packed = pack(transposed, n, k, b, ldb);
+    kernel_gemm_packed(m, n, k, a, lda, packed, fast, ldc);
+    kernel_gemm_naive(false, transposed, m, n, k, 1, a, lda, b, ldb, 0, naive, ldc);
+
+    double tolerance = (SINGLE ? 1e-6 : 1e-15) * (double)(k + 4);
+    for (int64_t i = 0; i < m * ldc; i++)
+        if (!(fabs((double)fast[i] - (double)naive[i]) <= tolerance))
+            fail_msg("%dx%dx%d transposed %d, %d %% kept, extra %d, element %d: %g, not %g",
+                     (int)m, (int)n, (int)k, transposed, kept, (int)extra, (int)i,
+                     (double)fast[i], (double)naive[i]);
+    free(a);
+    free(b);
+    free(fast);
+    free(naive);
+    free(packed);
+}
+
+static void packed_products_agree_in_every_instruction_set(void **state)
+{
+    (void)state;
+    static const int64_t ns[] = {61, 64, 65, 100, 128, 177}, ks[] = {1, 2, 15, 16, 33, 100};
+    static const int kept[] = {100, 20, 0};
+    enum { N = sizeof ns / sizeof *ns, K = sizeof ks / sizeof *ks };
+
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        if (!kernels_use((enum kernel_set)set))
+            continue;
+        for (int64_t m = 1; m <= 14; m++)
+            for (int i = 0; i < N * K; i++)
+                compare_packed(i % 2, m, ns[i % N], ks[i / N], kept[(i + m) % 3], i % 4);
+        /* More than a block of rows, and of k. */
+        compare_packed(true, 50, 70, 20, 30, 0);
+        compare_packed(false, 101, 64, 515, 30, 1);
+        compare_packed(true, 7, 64, 1025, 100, 0);
+        compare_packed(true, 2, 64, 1600, 10, 0);
+    }
+    kernels_start();
+}
+
+/* Whichever rows it is computed with, and whatever these have in common with it. */
+static void a_row_of_a_packed_product_has_the_same_bits_in_every_batch(void **state)
+{
+    (void)state;
+    enum { M = 60, N = 72, K = 600 };
+    nn_real *a = random_vector(M * K, 1), *b = random_vector(N * K, 2);
+    nn_real *all = random_vector(M * N, 3), *one = random_vector(N, 4);
+    thin_out(a, M * K, 15);
+    for (int i = 0; i < K; i++)
+        a[5 * K + i] = 1;
+    nn_real *packed = pack(true, N, K, b, K);
+    for (int m = 1; m <= M; m++) {
+        kernel_gemm_packed(m, N, K, a, K, packed, all, N);
+        for (int i = 0; i < m; i++) {
+            kernel_gemm_packed(1, N, K, a + i * K, K, packed, one, N);
+            for (int j = 0; j < N; j++)
+                assert_true(one[j] == all[i * N + j]);
+        }
+    }
+    free(a);
+    free(b);
+    free(all);
+    free(one);
+    free(packed);
+}
+
+static void what_is_not_a_number_is_not_left_out(void **state)
+{
+    (void)state;
+    enum { M = 4, N = 64, K = 40 };
+    nn_real a[M * K] = {0}, b[N * K], c[M * N];
+    for (int i = 0; i < N * K; i++)
+        b[i] = 2;
+    a[1 * K + 7] = NAN;
+    a[2 * K + 39] = INFINITY;
+    nn_real *packed = pack(false, N, K, b, N);
+    kernel_gemm_packed(M, N, K, a, K, packed, c, N);
+    for (int j = 0; j < N; j++) {
+        assert_true(c[j] == 0 && c[3 * N + j] == 0);
+        assert_true(isnan(c[N + j]));
+        assert_true(c[2 * N + j] == INFINITY);
+    }
+    free(packed);
+}
+
 static void a_product_over_nothing_is_zero(void **state)
 {
     (void)state;
@@ -406,6 +521,9 @@ int main(void)
         cmocka_unit_test(products_of_few_rows_agree_in_every_instruction_set),
         cmocka_unit_test(what_is_between_the_rows_is_not_looked_at),
         cmocka_unit_test(a_row_has_the_same_bits_in_every_batch),
+        cmocka_unit_test(packed_products_agree_in_every_instruction_set),
+        cmocka_unit_test(a_row_of_a_packed_product_has_the_same_bits_in_every_batch),
+        cmocka_unit_test(what_is_not_a_number_is_not_left_out),
         cmocka_unit_test(a_product_over_nothing_is_zero),
         cmocka_unit_test(functions_are_within_a_few_units_of_the_last_place),
         cmocka_unit_test(functions_keep_the_special_values),

@@ -7,10 +7,13 @@
 
 #include "engine/model.h"
 #include "tests/graph_text.h"
+#include "tests/scratch.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* y = 2 x + 1 and its double, in FP32. */
 static const char line[] = "input x -1 2; values two = 2; values one = 1; "
@@ -182,6 +185,55 @@ static void what_costs_too_much_is_refused(void **state)
     }
 }
 
+static int resident_pages(const struct nn_tensor *tensor)
+{
+    unsigned char pages[1024];
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor->data;
+    uintptr_t end = (begin + (size_t)tensor_bytes(tensor->datatype, &tensor->shape)) & -page;
+    int n = 0;
+    begin = (begin + page - 1) & -page;
+    assert_true(end > begin && (end - begin) / page <= sizeof pages);
+    assert_int_equal(mincore((void *)begin, end - begin, pages), 0);
+    for (size_t i = 0; i < (end - begin) / page; i++)
+        n += pages[i] & 1;
+    return n;
+}
+
+/* Weights that were packed are there once, those that somebody reads as they are stay. */
+static void weights_are_in_memory_once(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "input x -1 256; weight w 256 512; weight v 512 256; "
+        "node h = Gemm x w; node g = Gemm h v; node y = Gemm g w alpha=2; "
+        "output y";
+    if (sizeof(nn_real) != sizeof(float))
+        return;
+    struct graph *plain = graph_text(text);
+    struct nn_error error = {""};
+    const char *path = scratch_path("packed.safetensors");
+    if (bundle_write(&(struct bundle_content){.graph = plain}, path, &error) != 0)
+        fail_msg("%s", error.text);
+    struct nn_model *model = nn_model_open(path, &error);
+    if (!model)
+        fail_msg("%s", error.text);
+    assert_true(resident_pages(safetensors_find(&model->bundle.file, "w")) > 100);
+    assert_int_equal(resident_pages(safetensors_find(&model->bundle.file, "v")), 0);
+
+    void **inputs = random_inputs(plain, 3, 1);
+    struct nn_tensor *expected = naive_run(plain, 3, (const void *const *)inputs);
+    struct nn_session *session = nn_session_new(model, 3, &error);
+    assert_non_null(session);
+    memcpy(nn_session_input(session, 0), inputs[0], 3 * 256 * sizeof(float));
+    assert_int_equal(nn_session_run(session, 3, &error), 0);
+    assert_tensors_near(&expected[plain->outputs[0]], nn_session_output(session, 0), 1e-2);
+    nn_session_free(session);
+    nn_model_close(model);
+    naive_free(plain, expected);
+    free_inputs(plain, inputs);
+    graph_free(plain);
+}
+
 static void a_file_that_is_not_there_is_named(void **state)
 {
     (void)state;
@@ -201,7 +253,8 @@ int main(void)
         cmocka_unit_test(samples_of_a_model_that_mixes_rows_are_one_batch),
         cmocka_unit_test(a_batch_is_open_where_few_sizes_of_it_fit),
         cmocka_unit_test(what_costs_too_much_is_refused),
+        cmocka_unit_test(weights_are_in_memory_once),
         cmocka_unit_test(a_file_that_is_not_there_is_named),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

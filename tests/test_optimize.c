@@ -297,6 +297,65 @@ static void whole_networks_shrink(void **state)
     CHECK(rows);
 }
 
+static void large_constant_matrices_are_packed(void **state)
+{
+    (void)state;
+    static const struct {
+        int n_packed;
+        const char *graph;
+    } rows[] = {
+        {1, "input x -1 20; weight w 20 70; node y = Gemm x w; output y"},
+        {1,
+         "input x -1 20; weight w 70 20; weight b 70; node y = Gemm x w b transB=1; output y"},
+        {1, "input x -1 20; weight w 20 70; weight b 1; node y = Gemm x w b beta=2; output y"},
+        {1,
+         "input x -1 20; weight w 70 20; weight b 70; node g = Gemm x w b beta=-0.5 transB=1; "
+         "node y = Relu g; output y"},
+        {1, "input x -1 20; weight w 20 70; node m = MatMul x w; node y = Tanh m; output y"},
+        {1, "input x -1 3 20; weight w 20 70; node y = MatMul x w; output y"},
+        {1, "input x -1 2 3 20; weight w 20 70; node y = MatMul x w; output y"},
+        /* A scale that is folded makes a constant of its own; the old one stays for others. */
+        {1, "input x -1 20; values k = 0.5; weight w 20 70; node s = Mul x k; "
+            "node y = Gemm s w; output y"},
+        {2, "input x -1 20; values k = 0.5; weight w 20 70; node s = Mul x k; "
+            "node y = Gemm s w; node z = Gemm x w; output y; output z"},
+        {2, "input x -1 64; weight w 64 64; node a = Gemm x w; node y = Gemm a w transB=1; "
+            "output y"},
+        /* What is small, in A's place, scaled, one of a stack, not constant. */
+        {0, "input x -1 20; weight w 20 8; node y = Gemm x w; output y"},
+        {0, "input x -1 20 70; weight w 64 20; node y = MatMul w x; output y"},
+        {0, "input x -1 20; weight w 20 70; node y = Gemm x w alpha=0.5; output y"},
+        {0, "input x -1 3 20; weight w 3 20 70; node y = MatMul x w; output y"},
+        {0, "input x -1 4 5; input w -1 5 70; node y = MatMul x w; output y"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct graph *plain = graph_text(rows[i].graph), *g = graph_text(rows[i].graph);
+        int n_packed = 0;
+        assert_int_equal(graph_optimize(g, NULL), 0);
+        for (int j = 0; j < g->n_nodes; j++)
+            n_packed += g->nodes[j].packed != NULL;
+        if (n_packed != rows[i].n_packed)
+            fail_msg("%d packed, not %d\n%s", n_packed, rows[i].n_packed, rows[i].graph);
+        assert_same(plain, g, 1e-5);
+        graph_free(plain);
+        graph_free(g);
+    }
+}
+
+/* Nothing times infinity is not nothing. */
+static void a_matrix_that_is_not_finite_is_not_packed(void **state)
+{
+    (void)state;
+    struct graph *g =
+        graph_text("input x -1 1; values i = 1e38; weight w 1 64; "
+                   "node v = Mul w i; node u = Mul v i; node y = Gemm x u; output y");
+    assert_int_equal(graph_optimize(g, NULL), 0);
+    assert_int_equal(g->n_nodes, 1);
+    if (sizeof(nn_real) == sizeof(float))
+        assert_null(g->nodes[0].packed);
+    graph_free(g);
+}
+
 /* Dividing by the root of 0, and by 0: what the operations give is not finite, and it must
  * not spread over the weights. */
 static void what_is_not_finite_is_not_folded(void **state)
@@ -430,6 +489,8 @@ int main(void)
         cmocka_unit_test(an_activation_ends_the_operation_before_it),
         cmocka_unit_test(shared_weights_stay_right),
         cmocka_unit_test(whole_networks_shrink),
+        cmocka_unit_test(large_constant_matrices_are_packed),
+        cmocka_unit_test(a_matrix_that_is_not_finite_is_not_packed),
         cmocka_unit_test(what_is_not_finite_is_not_folded),
         cmocka_unit_test(random_networks_compute_the_same),
         cmocka_unit_test(what_cancels_or_vanishes_is_not_folded),

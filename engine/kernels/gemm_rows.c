@@ -1,22 +1,17 @@
 /*
- * C = alpha A B' + beta C for few rows of A, which is what serving computes: a BLAS copies all
- * of B into an order that it likes better, at every call. Here a tile of C is kept in
- * registers and both A and B are read along their rows, as they lie in memory.
+ * C = alpha A B' + beta C for few rows of A, where B changes from one product to the next, or
+ * has so few rows that gemm_packed.c has no use for it: a BLAS copies all of B into an order
+ * that it likes better, at every call. Here a tile of C is kept in registers and both A and B
+ * are read along their rows, as they lie in memory.
  *
  * An element of C is summed in the same order whatever the other rows are, and however many.
  */
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/unroll.h"
 
 enum { COLUMNS = 4 };
 
 typedef nn_real four __attribute__((vector_size(4 * sizeof(nn_real))));
-
-/* What is indexed by a loop's variable is in a register only when the loop is gone. */
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
 
 static inline void keep(int rows, int columns, nn_real alpha, const four *sums, nn_real beta,
                         nn_real *c, int64_t ldc)

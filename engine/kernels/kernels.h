@@ -42,6 +42,16 @@ void kernel_gemm_rows(int64_t m, int64_t n, int64_t k, nn_real alpha, const nn_r
                       int64_t lda, const nn_real *b, int64_t ldb, nn_real beta, nn_real *c,
                       int64_t ldc);
 
+/* gemm_packed.c: C [m, n] = A B, with A [m, k] and B, [k, n] or transposed [n, k], packed once
+ * into kernel_packed_size() elements (0: n is too small to be worth it), as only kernels of the
+ * same set read them. An element of C has the same bits whatever the other rows are. Elements
+ * of A that are 0 are left out, so B has to be finite. */
+int64_t kernel_packed_size(int64_t n, int64_t k);
+void kernel_pack(bool transpose_b, int64_t n, int64_t k, const nn_real *b, int64_t ldb,
+                 nn_real *packed);
+void kernel_gemm_packed(int64_t m, int64_t n, int64_t k, const nn_real *a, int64_t lda,
+                        const nn_real *packed, nn_real *c, int64_t ldc);
+
 /* vector_math.c: y may be x. */
 void kernel_exp(int64_t n, const nn_real *x, nn_real *y);
 void kernel_sigmoid(int64_t n, const nn_real *x, nn_real *y);

@@ -4,6 +4,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/ops/broadcast.h"
 
+#include <math.h>
 #include <stddef.h>
 
 static int need_reals(const struct op_inference *inference, const char *const *names,
@@ -21,6 +22,21 @@ static int inner_mismatch(const struct op_value *a, const struct op_value *b,
     struct shape_text a_text, b_text;
     return nn_fail(error, "A %s and B %s do not have the same inner dimension",
                    shape_print(&a->shape, &a_text), shape_print(&b->shape, &b_text));
+}
+
+/* B, a matrix: [N, K] or else [K, N]. */
+static size_t pack_matrix(bool transposed, const struct op_value *b, void *packed)
+{
+    int64_t n = b->shape.dims[transposed ? 0 : 1], k = b->shape.dims[transposed ? 1 : 0];
+    const nn_real *elements = b->constant;
+    if (packed) {
+        kernel_pack(transposed, n, k, elements, b->shape.dims[1], packed);
+        return (size_t)kernel_packed_size(n, k) * sizeof(nn_real);
+    }
+    for (int64_t i = 0; i < n * k; i++)
+        if (!isfinite(elements[i])) /* 0 times it counts */
+            return 0;
+    return (size_t)kernel_packed_size(n, k) * sizeof(nn_real);
 }
 
 /* Gemm -- affine map (ONNX Gemm-13)
@@ -104,6 +120,8 @@ static void Gemm_forward(const struct op_call *call)
      * what the product is added to. */
     const nn_real *column_bias = NULL, *row_bias = NULL;
     bool add_product = false;
+    if (call->packed)
+        kernel_gemm_packed(m, n, k, a->data, k, call->packed, y_data, n);
     if (c) {
         const nn_real *c_data = c->data;
         int64_t steps[2];
@@ -116,14 +134,22 @@ static void Gemm_forward(const struct op_call *call)
             add_product = true;
             for (int64_t i = 0; i < m; i++)
                 for (int64_t j = 0; j < n; j++)
-                    y_data[i * n + j] =
-                        (nn_real)g->beta * c_data[i * steps[0] + j * steps[1]];
+                    y_data[i * n + j] = (nn_real)g->beta * c_data[i * steps[0] + j * steps[1]] +
+                                        (call->packed ? y_data[i * n + j] : 0);
         }
     }
-    kernel_gemm(g->transpose_a, g->transpose_b, m, n, k, (nn_real)g->alpha, a->data,
-                a->shape.dims[1], b->data, b->shape.dims[1], add_product ? 1 : 0, y_data, n);
+    if (!call->packed)
+        kernel_gemm(g->transpose_a, g->transpose_b, m, n, k, (nn_real)g->alpha, a->data,
+                    a->shape.dims[1], b->data, b->shape.dims[1], add_product ? 1 : 0, y_data,
+                    n);
     kernel_bias_activation(m, n, y_data, n, column_bias, row_bias, call->epilogue.activation,
                            call->epilogue.alpha, call->epilogue.beta);
+}
+
+static size_t Gemm_pack(const void *attributes, const struct op_value *b, void *packed)
+{
+    const struct gemm_attributes *g = attributes;
+    return g->transpose_a || g->alpha != 1 ? 0 : pack_matrix(g->transpose_b, b, packed);
 }
 
 const struct op op_Gemm = {
@@ -137,6 +163,7 @@ const struct op op_Gemm = {
     .attributes = gemm_rows,
     .infer = Gemm_infer,
     .forward = Gemm_forward,
+    .pack = Gemm_pack,
 };
 
 /* MatMul -- product of matrices, of stacks of them, and of vectors (ONNX MatMul-13)
@@ -262,12 +289,22 @@ static void MatMul_forward(const struct op_call *call)
     struct matmul_walk walk = matmul_begin(call);
     while (matmul_next(&walk)) {
         const struct matmul *p = &walk.p;
-        kernel_gemm(false, false, walk.rows, p->n, p->k, 1, a + walk.a, p->k, b + walk.b, p->n,
-                    0, y + walk.y, p->n);
+        if (call->packed) /* one matrix, for all of the stack */
+            kernel_gemm_packed(walk.rows, p->n, p->k, a + walk.a, p->k, call->packed,
+                               y + walk.y, p->n);
+        else
+            kernel_gemm(false, false, walk.rows, p->n, p->k, 1, a + walk.a, p->k, b + walk.b,
+                        p->n, 0, y + walk.y, p->n);
         kernel_bias_activation(walk.rows, p->n, y + walk.y, p->n, NULL, NULL,
                                call->epilogue.activation, call->epilogue.alpha,
                                call->epilogue.beta);
     }
+}
+
+static size_t MatMul_pack(const void *attributes, const struct op_value *b, void *packed)
+{
+    (void)attributes;
+    return b->shape.rank == 2 ? pack_matrix(false, b, packed) : 0;
 }
 
 const struct op op_MatMul = {
@@ -279,6 +316,7 @@ const struct op op_MatMul = {
     .flags = OP_EPILOGUE,
     .infer = MatMul_infer,
     .forward = MatMul_forward,
+    .pack = MatMul_pack,
 };
 
 /* ---- gradients -------------------------------------------------------------------------- */

@@ -1,8 +1,9 @@
 /*
- * C = A B' of few rows: kernel_gemm_rows() in every instruction set that the processor has,
- * beside the BLAS, whose single row is its product of a matrix and a vector. Interleaved
- * rounds; the best round of each. Then the products that the convolutions of models/mnist are
- * made of, which are the BLAS's.
+ * C = A B' of few rows: kernel_gemm_rows() in every instruction set that the processor has, and
+ * kernel_gemm_packed() in the last of them, also with four fifths of A zero at random (counted
+ * as if they were computed), beside the BLAS, whose single row is its product of a matrix and a
+ * vector. Interleaved rounds; the best round of each. Then the products that the convolutions
+ * of models/mnist are made of, which are the BLAS's.
  *
  *     bench_kernels [ROUNDS]
  */
@@ -13,10 +14,14 @@
 
 #include "engine/kernels/kernels.h"
 
-enum { BLAS = KERNEL_SETS, CONTESTANTS };
+enum { PACKED = KERNEL_SETS, SPARSE, BLAS, CONTESTANTS };
 
 static const char *const names[CONTESTANTS] = {
-    [KERNEL_BASELINE] = "baseline", [KERNEL_AVX2] = "AVX2", [KERNEL_AVX512] = "AVX-512",
+    [KERNEL_BASELINE] = "baseline",
+    [KERNEL_AVX2] = "AVX2",
+    [KERNEL_AVX512] = "AVX-512",
+    [PACKED] = "packed",
+    [SPARSE] = "zeros",
     [BLAS] = "BLAS",
 };
 
@@ -37,10 +42,13 @@ static float *random_floats(int64_t n)
     return x;
 }
 
-static void multiply(int who, int m, int n, int k, const float *a, const float *b, float *c)
+static void multiply(int who, int m, int n, int k, const float *a, const float *b,
+                     const float *packed, float *c)
 {
-    if (who != BLAS)
+    if (who < KERNEL_SETS)
         kernel_gemm_rows(m, n, k, 1, a, k, b, k, 0, c, n);
+    else if (who != BLAS)
+        kernel_gemm_packed(m, n, k, a, k, packed, c, n);
     else if (m == 1)
         cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1, b, k, a, 1, 0, c, 1);
     else
@@ -50,16 +58,24 @@ static void multiply(int who, int m, int n, int k, const float *a, const float *
 static void bench(int m, int n, int k, int rounds)
 {
     float *a = random_floats((int64_t)m * k), *b = random_floats((int64_t)n * k);
-    float *c = random_floats((int64_t)m * n);
+    float *c = random_floats((int64_t)m * n), *zeros = random_floats((int64_t)m * k);
+    kernels_start();
+    int64_t size = kernel_packed_size(n, k);
+    float *packed = random_floats(size ? size : 1);
+    if (size)
+        kernel_pack(true, n, k, b, k, packed);
+    for (int64_t i = 0; i < (int64_t)m * k; i++)
+        if (kernel_random_uniform(2, (uint64_t)i) < 0.8)
+            zeros[i] = 0;
     double flops = 2.0 * m * n * k, best[CONTESTANTS] = {0};
     int runs = (int)(2e7 / flops) + 1;
     for (int round = 0; round < rounds; round++)
         for (int who = 0; who < CONTESTANTS; who++) {
-            if (who != BLAS && !kernels_use((enum kernel_set)who))
+            if (who < KERNEL_SETS ? !kernels_use((enum kernel_set)who) : who != BLAS && !size)
                 continue;
             double begin = now();
             for (int i = 0; i < runs; i++)
-                multiply(who, m, n, k, a, b, c);
+                multiply(who, m, n, k, who == SPARSE ? zeros : a, b, packed, c);
             double rate = flops * runs / (now() - begin) / 1e9;
             if (rate > best[who])
                 best[who] = rate;
@@ -68,13 +84,15 @@ static void bench(int m, int n, int k, int rounds)
     printf("%4d %4d %5d", m, n, k);
     for (int who = 0; who < CONTESTANTS; who++) {
         printf(" %9.1f", best[who]);
-        if (who != BLAS && best[who] > 0)
+        if (who <= PACKED && best[who] > 0)
             ours = best[who];
     }
     printf(" %9.2f\n", ours / best[BLAS]);
     free(a);
     free(b);
     free(c);
+    free(zeros);
+    free(packed);
 }
 
 /* The filters [m, k taps] times the columns [k, n positions] of an image. */
@@ -113,7 +131,7 @@ int main(int argc, char **argv)
     printf("   m    n     k");
     for (int who = 0; who < CONTESTANTS; who++)
         printf(" %9s", names[who]);
-    printf("   GFLOP/s; the last set / BLAS\n");
+    printf("   GFLOP/s; what serves / BLAS\n");
     for (size_t i = 0; i < sizeof nks / sizeof *nks; i++)
         for (size_t j = 0; j < sizeof ms / sizeof *ms; j++)
             bench(ms[j], nks[i][0], nks[i][1], rounds);
