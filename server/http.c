@@ -27,6 +27,7 @@
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ struct http_daemon {
     struct MHD_Daemon *library;
     int descriptor;
     struct http_request *suspended;
+    struct pacing pacing;
     struct http_pool pool;
     atomic_int n_connections;
     int quiet_turns; /* since the library last called us */
@@ -202,6 +204,7 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
 static void suspend(struct http_request *r)
 {
     struct http_daemon *d = r->daemon;
+    d->application.suspended(r);
     MHD_suspend_connection(r->connection);
     r->suspended = true;
     r->previous = NULL;
@@ -221,6 +224,21 @@ static void resume(struct http_request *r)
         r->next->previous = r->previous;
     r->suspended = false;
     MHD_resume_connection(r->connection);
+}
+
+/* Whether the refusal has to wait for its turn. */
+static bool wait_for_refusal(struct http_request *r)
+{
+    struct http_daemon *d = r->daemon;
+    if (r->refused || (r->shed != SHED_FULL && r->shed != SHED_BYTES))
+        return false;
+    r->refused = true;
+    if (!pacing_keep(&d->pacing, &r->paced, clock_now()))
+        return false;
+    http_body_drop(r);
+    r->waiting = true;
+    suspend(r);
+    return true;
 }
 
 static void end(struct http_request *r, bool sent)
@@ -267,7 +285,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         }
         r->status = status;
     }
-    return send_answer(r);
+    return wait_for_refusal(r) ? MHD_YES : send_answer(r);
 }
 
 void http_finish(struct http_request *r, int status)
@@ -425,6 +443,8 @@ struct http_daemon *http_open(const struct http_application *application, struct
 
 void http_close(struct http_daemon *d)
 {
+    while (pacing_end(&d->pacing))
+        continue;
     /* The library aborts when it is stopped with a suspended connection. */
     if (d->suspended) {
         while (d->suspended)
@@ -453,11 +473,13 @@ int http_descriptor(const struct http_daemon *d)
 int http_timeout(struct http_daemon *d)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
-    int64_t next = watch_next(&d->watch), left;
+    int64_t next = watch_next(&d->watch), due = pacing_due(&d->pacing), left;
     if (d->unfinished)
         return 0;
     if (MHD_get_timeout(d->library, &timeout) == MHD_YES && timeout == 0)
         return d->quiet_turns < QUIET_TURNS ? 0 : 1;
+    if (due && (!next || due < next))
+        next = due;
     if (!next)
         return -1;
     left = next - clock_now();
@@ -471,8 +493,27 @@ void http_hangup(struct http_daemon *d, void *event)
     hangup_note(&d->hangups, event);
 }
 
+static struct http_request *request_of(struct paced *paced)
+{
+    return (struct http_request *)((char *)paced - offsetof(struct http_request, paced));
+}
+
+static void finish_refusals(struct http_daemon *d)
+{
+    bool all = atomic_load_explicit(d->application.draining, memory_order_relaxed);
+    struct paced *paced;
+    int64_t now;
+
+    if (!d->pacing.first)
+        return;
+    now = clock_now();
+    while ((paced = all ? pacing_end(&d->pacing) : pacing_take(&d->pacing, now)))
+        http_finish(request_of(paced), request_of(paced)->status);
+}
+
 void http_run(struct http_daemon *d)
 {
+    finish_refusals(d);
     d->quiet_turns += d->quiet_turns < QUIET_TURNS;
     d->unpacking = UNPACKING;
     d->unfinished = false;

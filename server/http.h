@@ -13,6 +13,7 @@
 #include "server/buffer.h"
 #include "server/coding.h"
 #include "server/metrics.h"
+#include "server/pacing.h"
 #include "server/tls.h"
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -85,6 +86,8 @@ struct http_request {
     enum coding answer_coding;                  /* that its client prefers */
     bool asks_coding, needs_coding;             /* it says so; it accepts no other */
     bool waiting, suspended, closes;
+    bool refused; /* for want of room, and has waited for that if it had to */
+    struct paced paced;
 
     struct http_request *mail;  /* the next in a loop's mailbox */
 };
@@ -98,6 +101,9 @@ struct http_application {
 
     /* The request is complete. Returns its status, HTTP_PENDING or HTTP_SUSPENDED. */
     int (*answer)(struct http_request *request);
+
+    /* It waits, for others or for its refusal: nothing of it is in work in this thread. */
+    void (*suspended)(struct http_request *request);
 
     /* Its answer was sent, or its client is gone (then not `sent`). Its memory is reused. */
     void (*finished)(struct http_request *request, bool sent);

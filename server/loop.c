@@ -21,7 +21,9 @@ enum {
 static void wake(struct loop *l)
 {
     uint64_t one = 1;
-    atomic_store(&l->mail, true);
+    /* Where there is mail, the loop was woken and has not looked yet. */
+    if (atomic_exchange(&l->mail, true))
+        return;
     /* Full means that it has been written already. */
     if (write(l->wake, &one, sizeof one) < 0)
         return;
@@ -188,6 +190,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
     struct http_application application = {.owner = l,
                                            .begin = api_begin,
                                            .answer = api_answer,
+                                           .suspended = api_suspended,
                                            .finished = api_finished,
                                            .max_body = (size_t)o->max_body,
                                            .max_bodies = (size_t)share,

@@ -29,9 +29,10 @@ extern const int api_n_routes;
 /* The methods that a route answers, as Allow lists them. */
 const char *route_methods(const struct route *route);
 
-/* The three calls of struct http_application; the owner is the loop. */
+/* The four calls of struct http_application; the owner is the loop. */
 int api_begin(struct http_request *request);
 int api_answer(struct http_request *request);
+void api_suspended(struct http_request *request);
 void api_finished(struct http_request *request, bool sent);
 
 static inline struct loop *api_loop(const struct http_request *request)

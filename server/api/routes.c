@@ -154,13 +154,14 @@ int api_begin(struct http_request *r)
 
 int api_answer(struct http_request *r)
 {
-    int status = r->route->answer(r);
-    /* What waits for a worker is bounded there, by model: a slow one takes no place of others. */
-    if (status == HTTP_SUSPENDED && r->admitted) {
-        api_loop(r)->in_work--;
-        r->admitted = false;
-    }
-    return status;
+    return r->route->answer(r);
+}
+
+/* What waits for a worker is bounded there, by model: a slow one takes no place of others. */
+void api_suspended(struct http_request *r)
+{
+    api_loop(r)->in_work -= r->admitted;
+    r->admitted = false;
 }
 
 void api_finished(struct http_request *r, bool sent)

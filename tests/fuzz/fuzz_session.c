@@ -67,6 +67,7 @@ static void read_mailbox(void)
     if (read(loop.wake, &count, sizeof count) < 0)
         return;
     pthread_mutex_lock(&loop.lock);
+    atomic_store(&loop.mail, false);
     struct table *table = loop.table_waits;
     struct http_request *next, *r = loop.finished;
     loop.finished = NULL;
@@ -126,6 +127,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     struct http_application application = {.owner = &loop,
                                            .begin = begin,
                                            .answer = answer,
+                                           .suspended = api_suspended,
                                            .finished = finished,
                                            .max_body = MAX_BODY,
                                            .max_bodies = 2 * MAX_BODY,

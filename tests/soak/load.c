@@ -18,13 +18,14 @@ struct connection {
     bool busy;
     int64_t due;
     size_t sent, got;
+    struct connection *next; /* that is idle, too */
     char answer[ANSWER];
 };
 
 struct generator {
     const struct load *load;
     struct load_result *result;
-    struct connection *connections;
+    struct connection *connections, *idle;
     int poll, busy;
     size_t room;
 };
@@ -48,6 +49,8 @@ static void open_connection(struct generator *g, struct connection *c)
 static void finish(struct generator *g, struct connection *c, bool keep)
 {
     c->busy = false;
+    c->next = g->idle;
+    g->idle = c;
     g->busy--;
     if (!keep) {
         close(c->fd);
@@ -135,14 +138,13 @@ static void begin(struct generator *g, struct connection *c, int64_t due)
 static long send_due(struct generator *g, int64_t began, int64_t end, long sent)
 {
     double rate = g->load->rate;
-    for (int i = 0; i < g->load->connections; i++) {
-        struct connection *c = &g->connections[i];
+    while (g->idle) {
+        struct connection *c = g->idle;
         int64_t now = clock_now();
         int64_t due = rate > 0 ? began + (int64_t)((double)sent * 1e9 / rate) : now;
         if (due > now || due >= end)
             break;
-        if (c->busy)
-            continue;
+        g->idle = c->next;
         begin(g, c, due);
         sent++;
     }
@@ -153,15 +155,18 @@ void load_run(const struct load *load, struct load_result *result)
 {
     struct generator g = {.load = load, .result = result, .room = result->n};
     struct epoll_event events[EVENTS];
-    int64_t began = clock_now(), end = began + (int64_t)(load->seconds * 1e9);
     long sent = 0;
 
     g.connections = calloc((size_t)load->connections, sizeof *g.connections);
     g.poll = epoll_create1(EPOLL_CLOEXEC);
     if (!g.connections || g.poll < 0)
         die("memory");
-    for (int i = 0; i < load->connections; i++)
+    for (int i = 0; i < load->connections; i++) {
         open_connection(&g, &g.connections[i]);
+        g.connections[i].next = g.idle;
+        g.idle = &g.connections[i];
+    }
+    int64_t began = clock_now(), end = began + (int64_t)(load->seconds * 1e9);
     while (clock_now() < end || g.busy > 0) {
         if (clock_now() < end)
             sent = send_due(&g, began, end, sent);
@@ -176,7 +181,7 @@ void load_run(const struct load *load, struct load_result *result)
         if (n == 0 && load->rate > 0)
             usleep(50);
     }
-    result->seconds += (double)(clock_now() - began) / 1e9;
+    result->seconds += load->seconds;
     for (int i = 0; i < load->connections; i++)
         if (g.connections[i].fd >= 0)
             close(g.connections[i].fd);

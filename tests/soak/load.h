@@ -25,7 +25,7 @@ struct load {
 struct load_result {
     long served, refused; /* 200, 503 */
     long failed, wrong;   /* anything else, or a connection that ended; is_right() said no */
-    double seconds;
+    double seconds;       /* in which requests were sent */
     size_t n;
     double *milliseconds; /* of those served, in no order; the caller frees them */
 };
