@@ -317,11 +317,13 @@ enum number_verdict number_read_double(const char **p, const char *end, double *
 
 /* runs of numbers */
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first character is the lowest");
+
 static inline uint64_t load(const char *s)
 {
     uint64_t word;
     memcpy(&word, s, sizeof word);
-    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
+    return word;
 }
 
 /* How many of eight characters, the first in the lowest byte, are digits before one is not. */

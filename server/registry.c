@@ -9,7 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
+
+enum { LOADING_NICE = 5 }; /* a third of the share of other threads, where all are busy */
 
 const char *const model_control_names[] = {"none", "poll", "explicit", NULL};
 
@@ -209,6 +213,13 @@ static void wait_for_work(struct registry *r)
     }
 }
 
+/* Requests cannot wait for a processor, what loads and checks a model can. On Linux a thread
+ * has a priority of its own, which anybody may lower. */
+static void yield_to_requests(void)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOADING_NICE);
+}
+
 static void *run_registry(void *arg)
 {
     struct registry *r = arg;
@@ -219,6 +230,8 @@ static void *run_registry(void *arg)
     if (r->settings.control == CONTROL_POLL)
         r->look = clock_now();
     while (!stop) {
+        if (!r->first)
+            yield_to_requests();
         if (works)
             run_task(r, &task);
         else

@@ -96,13 +96,29 @@ static void describe(struct served *s)
 
 /* opening */
 
-static void clear_inputs(const struct nn_model *model, struct nn_session *session, int64_t rows)
+static void write_one(enum nn_datatype datatype, void *element)
+{
+    const float single = 1;
+    const double real = 1;
+    const uint16_t fp16 = nn_fp16_round(1), bf16 = nn_bf16_round(1);
+    const int64_t integer = 1; /* its low bytes come first */
+    const void *one = datatype == NN_FP32   ? (const void *)&single
+                      : datatype == NN_FP64 ? (const void *)&real
+                      : datatype == NN_FP16 ? (const void *)&fp16
+                      : datatype == NN_BF16 ? (const void *)&bf16
+                                            : &integer;
+    memcpy(element, one, nn_datatype_size(datatype));
+}
+
+/* Not with zeros, which kernels leave out of their sums. */
+static void fill_inputs(const struct nn_model *model, struct nn_session *session, int64_t rows)
 {
     for (int i = 0; i < nn_model_n_inputs(model); i++) {
         const struct nn_port *port = nn_model_input(model, i);
         int64_t fixed = tensor_fixed_rows(port);
-        memset(nn_session_input(session, i), 0,
-               (size_t)(fixed ? fixed : rows) * tensor_row_bytes(port));
+        size_t bytes = (size_t)(fixed ? fixed : rows) * tensor_row_bytes(port);
+        for (size_t at = 0; at < bytes; at += nn_datatype_size(port->datatype))
+            write_one(port->datatype, (char *)nn_session_input(session, i) + at);
     }
 }
 
@@ -115,7 +131,7 @@ static int measure(struct served *s, struct nn_error *error)
     if (!session)
         return -1;
     for (int i = 0; i < MEASURED_RUNS && clock_now() - begin < MEASURED_TIME; i++) {
-        clear_inputs(s->model, session, SERVED_BATCH);
+        fill_inputs(s->model, session, SERVED_BATCH);
         int64_t began = clock_now();
         /* A model that is not batched may refuse so many rows: then one has to do. */
         if (nn_session_run(session, SERVED_BATCH, NULL) < 0)
@@ -137,7 +153,7 @@ static int warm_up(const struct nn_model *model, int64_t rows, struct nn_error *
     struct nn_session *session = nn_session_new(model, rows, error);
     if (!session)
         return nn_fail_in(error, "warmup of %lld rows", (long long)rows);
-    clear_inputs(model, session, rows);
+    fill_inputs(model, session, rows);
     /* A model that is not batched may refuse so many rows: then it stays cold. */
     (void)nn_session_run(session, rows, NULL);
     nn_session_free(session);
