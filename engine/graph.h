@@ -55,6 +55,7 @@ struct graph {
     struct graph_node *nodes;   /* every input is made by an earlier node */
     int *inputs, *outputs;      /* values */
     int64_t batch;              /* of the last graph_infer() */
+    bool may_discard;           /* the elements of constants that nothing reads any more */
     struct graph_memory *memory;
 };
 

@@ -96,31 +96,6 @@ static int check_cost(const struct graph *g, double *flops, struct nn_error *err
     return 0;
 }
 
-/* What was packed, or folded into something else, is not read any more. */
-static int discard_unused(struct nn_model *model, struct nn_error *error)
-{
-    struct graph *g = model->graph;
-    bool *read = calloc((size_t)g->n_values + 1, sizeof *read);
-    if (!read)
-        return nn_fail(error, "out of memory");
-    for (int i = 0; i < g->n_outputs; i++)
-        read[g->outputs[i]] = true;
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int j = 0; j < g->nodes[i].n_inputs; j++)
-            if (g->nodes[i].inputs[j] != GRAPH_NONE && !(j == 1 && g->nodes[i].packed))
-                read[g->nodes[i].inputs[j]] = true;
-    for (int i = 0; i < g->n_values; i++) {
-        struct graph_value *v = &g->values[i];
-        const struct nn_tensor *tensor = safetensors_find(&model->bundle.file, v->name);
-        if (read[i] || !tensor || v->type.constant != tensor->data)
-            continue;
-        tensor_discard(tensor->data, (size_t)tensor_bytes(tensor->datatype, &tensor->shape));
-        v->type.constant = NULL;
-    }
-    free(read);
-    return 0;
-}
-
 /* golden samples */
 
 /* Rows [begin, begin + rows) of a tensor whose first dimension is the batch. */
@@ -236,8 +211,8 @@ struct nn_model *model_from_bundle(struct bundle *bundle, struct nn_error *error
 
     double flops;
     if (make_ports(model, error) == 0 && check_cost(model->graph, &flops, error) == 0 &&
-        graph_optimize(model->graph, error) == 0 && discard_unused(model, error) == 0 &&
-        graph_infer(model->graph, 1, error) == 0 && replay_golden(model, flops, error) == 0)
+        graph_optimize(model->graph, error) == 0 && graph_infer(model->graph, 1, error) == 0 &&
+        replay_golden(model, flops, error) == 0)
         return model;
     nn_model_close(model);
     return NULL;

@@ -342,8 +342,10 @@ int graph_optimize(struct graph *g, struct nn_error *error)
                 status = visit(&p, &g->nodes[i]);
         remove_dead(&p);
         compact(&p);
-        for (int i = 0; i < g->n_nodes && status == 0; i++)
-            status = pack_constant(&p, &g->nodes[i]);
+        memset(p.uses, 0, (size_t)g->n_values * sizeof *p.uses);
+        count_uses(&p);
+        if (status == 0)
+            status = pack_constants(&p);
     }
     if (!p.removed || status != 0)
         status = nn_fail(error, "out of memory");

@@ -63,8 +63,9 @@ int fold_constants(struct passes *p, struct graph_node *n);     /* fold.c */
 int fold_affine_before(struct passes *p, struct graph_node *n); /* affine.c: into Conv, Gemm */
 int fold_affine_after(struct passes *p, struct graph_node *n);
 
-/* Lets the node's operation pack its constant input 1, when all other passes are done and the
- * graph is in order. 0 or -1 (no memory). */
-int pack_constant(struct passes *p, struct graph_node *n); /* pack.c */
+/* Lets operations pack their constant inputs 1, one after the other, when all other passes are
+ * done, the graph is in order and uses[] counted anew; then it counts who reads a constant as
+ * it is. 0 or -1 (no memory). */
+int pack_constants(struct passes *p); /* pack.c */
 
 #endif
