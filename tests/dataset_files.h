@@ -36,6 +36,9 @@ struct wish {
     const char *columns;        /* JSON, or NULL */
 };
 
+/* The data of t.csv, whose last column is the label. */
+#define CSV(settings) "{\"format\": \"csv\", \"train\": \"t.csv\", \"label\": -1" settings "}"
+
 #define IMAGE {.name = "image", .shape = {.rank = 4, .dims = {-1, 1, 2, 3}}}
 #define ROW(n) {.name = "x", .shape = {.rank = 2, .dims = {-1, n}}}
 

@@ -13,8 +13,6 @@
 
 #include "tests/dataset_files.h"
 
-#define CSV(settings) "{\"format\": \"csv\", \"train\": \"t.csv\", \"label\": -1" settings "}"
-
 /* recipes */
 
 static void data_that_no_format_takes_is_refused_by_path(void **state)
