@@ -232,6 +232,10 @@ static int open_listeners(struct acceptor *a, const struct options *o, struct nn
               LOG_TEXT("scheme", o->tls_cert ? "https" : "http"),
               LOG_TEXT("admin_scheme", o->admin_tls_cert ? "https" : "http"),
               LOG_TEXT("version", PREDICTD_VERSION));
+    if (!o->admin_tls_cert && !system_is_loopback(o->admin_host))
+        log_event(LOG_WARNING, "admin port without TLS",
+                  LOG_TEXT("reason", "whoever can listen to the network between learns the "
+                                     "token, unless it is encrypted in front"));
     return 0;
 }
 

@@ -209,6 +209,9 @@ static void admin_verbs_need_the_token_on_either_port(void **state)
     assert_int_equal(call(g.f.admin_port, "GET", "/metrics", NULL, NULL), 401);
     assert_int_equal(call(g.f.admin_port, "GET", "/metrics", "X-API-Key: " KEY, NULL), 403);
     assert_int_equal(call(g.f.admin_port, "POST", "/predict", "X-API-Key: " KEY, BODY), 403);
+    char *log = fixture_log(&g.f);
+    assert_non_null(strstr(log, "admin port without TLS"));
+    free(log);
     fixture_end(&g.f);
 }
 
