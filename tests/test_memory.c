@@ -17,10 +17,11 @@
 #include <string.h>
 
 static const char network[] =
-    "input x -1 1 12 12; values k = 255; weight w 4 1 3 3; weight f 144 10; weight g 10; "
-    "weight q 10; node z = Add g q; node a = Div x k; node b = Conv a w pads=1,1,1,1; "
+    "input x -1 1 12 12; values k = 255; weight w 4 1 3 3; weight l 144 60; weight f 60 10; "
+    "weight g 10; weight q 10; node z = Add g q; node a = Div x k; node b = Conv a w pads=1,1,1,1; "
     "node c = Relu b; node d = MaxPool c kernel_shape=2,2 strides=2,2; node e = Flatten d; "
-    "node h = MatMul e f; node i = Add h z; node y = Softmax i; output y";
+    "node m = MatMul e l; node n = Tanh m; node h = MatMul n f; node i = Add h z; "
+    "node y = Softmax i; output y";
 
 enum { ROWS = 3 };
 
