@@ -54,7 +54,7 @@ struct http_daemon {
     struct hangups hangups;
     struct MHD_Daemon *library;
     int descriptor;
-    struct http_request *suspended;
+    struct http_request *suspending, *suspended;
     struct pacing pacing;
     struct http_pool pool;
     atomic_int n_connections;
@@ -201,17 +201,32 @@ static enum MHD_Result begin(struct http_daemon *d, struct MHD_Connection *conne
     return MHD_YES;
 }
 
+/* Not from within the handler: the library would not note that the request is complete, and
+ * read on when it is resumed. The end of a client that has said all it will say would be taken
+ * for that of its connection. */
 static void suspend(struct http_request *r)
 {
     struct http_daemon *d = r->daemon;
     d->application.suspended(r);
-    MHD_suspend_connection(r->connection);
-    r->suspended = true;
-    r->previous = NULL;
-    r->next = d->suspended;
-    if (r->next)
-        r->next->previous = r;
-    d->suspended = r;
+    r->next = d->suspending;
+    d->suspending = r;
+}
+
+static void suspend_all(struct http_daemon *d)
+{
+    for (struct http_request *r = d->suspending, *next; r; r = next) {
+        next = r->next;
+        if (!r->connection)
+            continue; /* gone meanwhile */
+        MHD_suspend_connection(r->connection);
+        r->suspended = true;
+        r->previous = NULL;
+        r->next = d->suspended;
+        if (r->next)
+            r->next->previous = r;
+        d->suspended = r;
+    }
+    d->suspending = NULL;
 }
 
 static void resume(struct http_request *r)
@@ -518,6 +533,7 @@ void http_run(struct http_daemon *d)
     d->unpacking = UNPACKING;
     d->unfinished = false;
     MHD_run(d->library);
+    suspend_all(d);
     hangup_pass_on(&d->hangups);
     /* Only now: what came while the thread was busy was read and is no reason to cut. */
     if (watch_next(&d->watch))

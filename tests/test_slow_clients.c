@@ -335,6 +335,37 @@ static void a_client_that_only_reads_on_gets_its_answers_and_the_end(void **stat
     fixture_end(&f);
 }
 
+/* The same while a worker computes: sixteen wait for each other, and say so before that. */
+static void a_client_that_only_reads_on_gets_the_answer_of_a_worker(void **state)
+{
+    enum { N = 16 };
+    const struct timeval patience = {.tv_sec = PATIENCE / 1000};
+    struct fixture f;
+    int fds[N];
+    char byte;
+    (void)state;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    publish_config(f.models, "m",
+                   "{\"threads\":1,\"max_queue_delay_us\":300000,\"preferred_batch_size\":64}");
+    fixture_serve(&f, (const char *const[]){"--threads", "1", NULL});
+    for (int i = 0; i < N; i++) {
+        fds[i] = socket_connect(f.port);
+        setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        socket_send(fds[i], HEAD "Content-Length: 25\r\n\r\n" BODY);
+        if (i % 2)
+            usleep(2000);
+        shutdown(fds[i], SHUT_WR);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(socket_answer(fds[i], NULL, 0), 200);
+        assert_int_equal(recv(fds[i], &byte, 1, 0), 0);
+        close(fds[i]);
+    }
+    fixture_end(&f);
+}
+
 /* too many */
 
 static void connections_beyond_the_limit_are_closed_and_the_others_served(void **state)
@@ -451,6 +482,7 @@ int main(void)
         cmocka_unit_test(clients_that_leave_while_their_answer_is_written_leave_nothing_behind),
         cmocka_unit_test(clients_that_leave_are_noticed_before_any_timeout),
         cmocka_unit_test(a_client_that_only_reads_on_gets_its_answers_and_the_end),
+        cmocka_unit_test(a_client_that_only_reads_on_gets_the_answer_of_a_worker),
         cmocka_unit_test(connections_beyond_the_limit_are_closed_and_the_others_served),
         cmocka_unit_test(twenty_descriptors_are_enough_for_one_thread),
         cmocka_unit_test(descriptors_that_run_out_are_waited_for),
