@@ -88,6 +88,11 @@ void http_client_address(const struct http_request *r, char text[HTTP_ADDRESS_SI
         inet_ntop(AF_INET6, &v6->sin6_addr, text, HTTP_ADDRESS_SIZE);
 }
 
+static bool is_draining(const struct http_daemon *d)
+{
+    return atomic_load_explicit(d->application.draining, memory_order_relaxed);
+}
+
 /* the library's callbacks */
 
 static void add_header(struct MHD_Response *response, const char *name, const char *value)
@@ -132,7 +137,7 @@ static enum MHD_Result send_answer(struct http_request *r)
         add_number(response, "Retry-After", (size_t)r->retry_after);
     if (r->answer_json_length)
         add_number(response, "Inference-Header-Content-Length", r->answer_json_length);
-    if (r->closes || atomic_load_explicit(r->daemon->application.draining, memory_order_relaxed))
+    if (r->closes || is_draining(r->daemon))
         add_header(response, "Connection", "close");
     enum MHD_Result result =
         MHD_queue_response(r->connection, (unsigned)r->status, response);
@@ -241,11 +246,11 @@ static void resume(struct http_request *r)
     MHD_resume_connection(r->connection);
 }
 
-/* Whether the refusal has to wait for its turn. */
+/* Whether the refusal has to wait for its turn. A server that stops lets nobody wait. */
 static bool wait_for_refusal(struct http_request *r)
 {
     struct http_daemon *d = r->daemon;
-    if (r->refused || (r->shed != SHED_FULL && r->shed != SHED_BYTES))
+    if (r->refused || is_draining(d) || (r->shed != SHED_FULL && r->shed != SHED_BYTES))
         return false;
     r->refused = true;
     if (!pacing_keep(&d->pacing, &r->paced, clock_now()))
@@ -515,7 +520,7 @@ static struct http_request *request_of(struct paced *paced)
 
 static void finish_refusals(struct http_daemon *d)
 {
-    bool all = atomic_load_explicit(d->application.draining, memory_order_relaxed);
+    bool all = is_draining(d);
     struct paced *paced;
     int64_t now;
 
