@@ -36,6 +36,7 @@ struct workers {
                              * `taken` of every prediction that waits */
     pthread_cond_t work;    /* for one worker */
     pthread_cond_t waiting; /* for the sweeper: something waits, or the end */
+    bool nothing_waits;     /* the sweeper has to be told; otherwise it looks by itself */
     pthread_cond_t over;    /* a thread has ended */
     int n_running;          /* threads that have not */
     struct lane *lanes;     /* where something waits */
@@ -324,10 +325,12 @@ static void *run_sweeper(void *arg)
     while (!w->stop) {
         struct prediction *done = NULL;
         if (!w->lanes) {
+            w->nothing_waits = true;
             pthread_cond_wait(&w->waiting, &w->lock);
-            continue;
         }
-        wait_until(&w->waiting, &w->lock, clock_now() + SWEEP * 1000000LL);
+        /* Also where a worker has taken it already: it is told once in this time. */
+        if (!w->stop)
+            wait_until(&w->waiting, &w->lock, clock_now() + SWEEP * 1000000LL);
         for (struct lane *l = w->lanes, *next; l; l = next) {
             struct prediction_part *dropped = NULL;
             next = l->next;
@@ -506,7 +509,9 @@ int workers_add(struct workers *w, struct prediction *p)
             put(w, &p->parts[i]);
             pthread_cond_signal(&w->work);
         }
-        pthread_cond_signal(&w->waiting);
+        if (w->nothing_waits)
+            pthread_cond_signal(&w->waiting);
+        w->nothing_waits = false;
     }
     pthread_mutex_unlock(&w->lock);
     if (!status)
