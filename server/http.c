@@ -255,6 +255,7 @@ static bool wait_for_refusal(struct http_request *r)
     r->refused = true;
     if (!pacing_keep(&d->pacing, &r->paced, clock_now()))
         return false;
+    watch_leave(&d->watch, &r->peer->watched); /* its body has come, or is not to come */
     http_body_drop(r);
     r->waiting = true;
     suspend(r);
@@ -466,13 +467,12 @@ void http_close(struct http_daemon *d)
     while (pacing_end(&d->pacing))
         continue;
     /* The library aborts when it is stopped with a suspended connection. */
-    if (d->suspended) {
-        while (d->suspended)
-            http_finish(d->suspended,
-                        http_shed(d->suspended, SHED_DRAINING,
-                                  http_error(d->suspended, 503, "the server is stopping")));
-        MHD_run(d->library);
-    }
+    while (d->suspended)
+        http_finish(d->suspended,
+                    http_shed(d->suspended, SHED_DRAINING,
+                              http_error(d->suspended, 503, "the server is stopping")));
+    MHD_run(d->library); /* resumes, and asks for the answers */
+    MHD_run(d->library); /* and sends them */
     MHD_stop_daemon(d->library);
     http_pool_release(&d->pool);
     free(d);

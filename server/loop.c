@@ -21,12 +21,10 @@ enum {
 static void wake(struct loop *l)
 {
     uint64_t one = 1;
-    /* Where there is mail, the loop was woken and has not looked yet. */
-    if (atomic_exchange(&l->mail, true))
-        return;
-    /* Full means that it has been written already. */
-    if (write(l->wake, &one, sizeof one) < 0)
-        return;
+    atomic_store(&l->mail, true);
+    /* Once until it looks, and again where that failed. */
+    if (!atomic_exchange(&l->woken, true) && write(l->wake, &one, sizeof one) < 0)
+        atomic_store(&l->woken, false);
 }
 
 bool loop_has_room(struct loop *l)
@@ -107,6 +105,7 @@ static int64_t read_mailbox(struct loop *l, struct accepted *taken)
         count = 0;
     pthread_mutex_lock(&l->lock);
     atomic_store(&l->mail, false);
+    atomic_store(&l->woken, false);
     int n = l->n_accepted;
     memcpy(taken, l->accepted, (size_t)n * sizeof *taken);
     l->n_accepted = 0;
@@ -156,10 +155,15 @@ static void *run_loop(void *arg)
         if (close_by && (wait < 0 || wait > CLOSING_TURN))
             wait = CLOSING_TURN;
         int n = epoll_wait(l->poll, events, EVENTS, wait);
+        /* Woken without mail, too: it was read before the one who gave it had written, and
+         * what he wrote would wake for ever. */
+        bool woken = false;
         for (int i = 0; i < n; i++)
-            if (events[i].data.ptr)
+            if (events[i].data.ptr == l)
+                woken = true;
+            else if (events[i].data.ptr)
                 http_hangup(l->http, events[i].data.ptr);
-        if (atomic_load(&l->mail)) {
+        if (woken || atomic_load(&l->mail)) {
             int64_t stop = read_mailbox(l, taken);
             if (stop && !close_by)
                 quiet_since = clock_now();
@@ -220,9 +224,10 @@ static int open_parts(struct loop *l, struct nn_error *error)
     if (!l->batcher || !l->accepted || l->wake < 0)
         return nn_fail(error, "cannot start an event loop: out of memory or descriptors");
 
-    struct epoll_event event = {.events = EPOLLIN};
-    if (epoll_ctl(l->poll, EPOLL_CTL_ADD, l->wake, &event) < 0 ||
-        epoll_ctl(l->poll, EPOLL_CTL_ADD, http_descriptor(l->http), &event) < 0)
+    struct epoll_event mail = {.events = EPOLLIN, .data.ptr = l};
+    struct epoll_event requests = {.events = EPOLLIN};
+    if (epoll_ctl(l->poll, EPOLL_CTL_ADD, l->wake, &mail) < 0 ||
+        epoll_ctl(l->poll, EPOLL_CTL_ADD, http_descriptor(l->http), &requests) < 0)
         return nn_fail(error, "cannot start an event loop: epoll_ctl failed");
     return 0;
 }

@@ -38,6 +38,7 @@ struct loop {
     struct loop_counters *counters;
 
     atomic_bool mail;           /* there is something in the mailbox */
+    atomic_bool woken;          /* `wake` was written, or is about to be, and was not read */
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t taken;       /* table_waits became NULL */
     int n_accepted;

@@ -174,6 +174,13 @@ static int publish(void *context, struct table *table)
     return 0;
 }
 
+/* Threads that have nothing to do need a moment to end, however little time is left. */
+static int64_t moment_after(int64_t time)
+{
+    int64_t moment = clock_now() + 100 * 1000000;
+    return time > moment ? time : moment;
+}
+
 /* Serving goes on for the delay; then what the kernel has queued is taken, nobody is accepted
  * any more, and the loops finish. Returns the time by which all has to be over. */
 static int64_t drain(struct acceptor *a)
@@ -191,7 +198,7 @@ static int64_t drain(struct acceptor *a)
         accept_all(a, i);
         close(a->listeners[i]);
     }
-    if (!registry_stop(s->registry, close_by)) {
+    if (!registry_stop(s->registry, moment_after(close_by))) {
         log_event(LOG_WARNING, "stopped while loading a model", LOG_TEXT("end", "at once"));
         _exit(0);
     }
@@ -305,7 +312,7 @@ done:
             loop_stop(&server.loops[i], 1);
         loop_join(&server.loops[i]);
     }
-    if (server.workers && !workers_stop(server.workers, close_by)) {
+    if (server.workers && !workers_stop(server.workers, moment_after(close_by))) {
         log_event(LOG_WARNING, "stopped while computing", LOG_TEXT("end", "at once"));
         _exit(result == 0 ? 0 : 1);
     }

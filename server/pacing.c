@@ -11,6 +11,9 @@ static void count(struct pacing *p, int64_t now)
 {
     int64_t earliest = p->first ? now - TURN : now;
     p->next = (p->next > earliest ? p->next : earliest) + INTERVAL;
+    /* Who was let go because he had waited long enough is no debt of those who come later. */
+    if (p->next > now + EARLY + INTERVAL)
+        p->next = now + EARLY + INTERVAL;
 }
 
 bool pacing_keep(struct pacing *p, struct paced *refused, int64_t now)

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -215,23 +214,25 @@ static void wait_for_work(struct registry *r)
 
 /* Requests cannot wait for a processor, what loads and checks a model can. On Linux a thread
  * has a priority of its own, which anybody may lower. */
-static void yield_to_requests(void)
+static void yield_to_requests(bool *yields)
 {
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOADING_NICE);
+    int priority = *yields ? 0 : nice(LOADING_NICE);
+    (void)priority;
+    *yields = true;
 }
 
 static void *run_registry(void *arg)
 {
     struct registry *r = arg;
     struct task task = {0};
-    bool stop = false, works = true;
+    bool stop = false, works = true, yields = false;
 
     add_first(r, &task);
     if (r->settings.control == CONTROL_POLL)
         r->look = clock_now();
     while (!stop) {
         if (!r->first)
-            yield_to_requests();
+            yield_to_requests(&yields);
         if (works)
             run_task(r, &task);
         else

@@ -106,6 +106,30 @@ static void a_drain_ends_with_its_timeout(void **state)
     fixture_close(&f);
 }
 
+/* It waits for a fuller batch, for longer than the server does. */
+static void what_waits_when_the_time_is_over_is_told_so(void **state)
+{
+    static const char *const arguments[] = {"--drain-timeout", "0.2", NULL};
+    struct fixture f;
+    char body[256];
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    publish_config(f.models, "m", "{\"threads\":1,\"max_queue_delay_us\":10000000}");
+    fixture_serve(&f, arguments);
+    int fd = socket_connect(f.port);
+    socket_send(fd, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n"
+                    "{\"instances\":[[1,2,3,4]]}");
+    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2)
+        usleep(1000);
+    assert_int_equal(kill(f.pid, SIGTERM), 0);
+    assert_int_equal(socket_answer(fd, body, sizeof body), 503);
+    assert_string_equal(body, "{\"error\":\"the server is stopping\"}");
+    close(fd);
+    assert_int_equal(fixture_wait(&f), 0);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +138,7 @@ int main(void)
         cmocka_unit_test(a_drain_turns_unready_and_goes_on_serving_for_the_delay),
         cmocka_unit_test(a_request_that_is_being_sent_is_waited_for),
         cmocka_unit_test(a_drain_ends_with_its_timeout),
+        cmocka_unit_test(what_waits_when_the_time_is_over_is_told_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,27 @@ static void nobody_waits_for_more_than_a_second(void **state)
     assert_int_equal(taken, kept);
 }
 
+/* Who was let go because he had waited long enough is not made up for afterwards. */
+static void after_an_overload_who_is_refused_alone_is_refused_at_once(void **state)
+{
+    (void)state;
+    struct pacing p = {0};
+    static struct paced refused[MANY], *again[MANY], alone;
+    int64_t now = SECOND;
+    refuse(&p, refused, MANY, now);
+    for (int64_t end = now + 20 * SECOND; now < end; now += 10 * MILLISECOND) {
+        int back = 0;
+        for (struct paced *taken; (taken = pacing_take(&p, now));)
+            again[back++] = taken;
+        for (int i = 0; i < back; i++)
+            assert_true(pacing_keep(&p, again[i], now));
+    }
+    while (pacing_end(&p))
+        continue;
+    for (int i = 0; i < 5; i++)
+        assert_false(pacing_keep(&p, &alone, now += 10 * MILLISECOND));
+}
+
 static void after_a_quiet_time_a_hundred_are_refused_at_once_again(void **state)
 {
     (void)state;
@@ -202,6 +223,33 @@ static void who_waits_for_a_refusal_takes_no_place_of_others(void **state)
     fixture_end(&f);
 }
 
+/* Nor is it its body that does not come. */
+static void who_waits_for_a_refusal_is_not_cut_off(void **state)
+{
+    (void)state;
+    enum { N = 3 * CLIENTS };
+    struct fixture f;
+    int fds[N], served = 0, refused = 0;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, (const char *const[]){"--threads", "1", "--max-queue", "1",
+                                            "--body-timeout", "0.2", NULL});
+    int first = socket_connect(f.port); /* has the only place */
+    socket_send(first, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\n{");
+    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2)
+        usleep(1000);
+    for (int i = 0; i < N; i++) {
+        fds[i] = socket_connect(f.port);
+        socket_send(fds[i], prediction);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_true(count_answer(fds[i], &served, &refused));
+        close(fds[i]);
+    }
+    close(first);
+    fixture_end(&f);
+}
+
 /* A server that stops lets nobody wait, and of those who have gone nothing stays. */
 static void refusals_that_wait_are_answered_when_the_server_stops(void **state)
 {
@@ -233,9 +281,11 @@ int main(void)
         cmocka_unit_test(a_hundred_are_refused_at_once_and_the_others_wait),
         cmocka_unit_test(those_who_come_back_are_refused_evenly),
         cmocka_unit_test(nobody_waits_for_more_than_a_second),
+        cmocka_unit_test(after_an_overload_who_is_refused_alone_is_refused_at_once),
         cmocka_unit_test(after_a_quiet_time_a_hundred_are_refused_at_once_again),
         cmocka_unit_test(clients_that_come_back_at_once_do_not_crowd_out_those_served),
         cmocka_unit_test(who_waits_for_a_refusal_takes_no_place_of_others),
+        cmocka_unit_test(who_waits_for_a_refusal_is_not_cut_off),
         cmocka_unit_test(refusals_that_wait_are_answered_when_the_server_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,11 +62,11 @@ static bool is_traced(void)
     return system(command) == 0;
 }
 
-/* 0: it ended, so nobody may be traced. */
-static pid_t trace(const char *call, const char *error, const char *when)
+/* With strace's words for what happens to the call. 0: it ended, so nobody may be traced. */
+static pid_t trace(const char *call, const char *happens)
 {
     char inject[128], only[64], id[16];
-    snprintf(inject, sizeof inject, "inject=%s:error=%s:when=%s", call, error, when);
+    snprintf(inject, sizeof inject, "inject=%s:%s", call, happens);
     snprintf(only, sizeof only, "trace=%s", call);
     snprintf(id, sizeof id, "%d", (int)shared.pid);
     pid_t pid = fork();
@@ -124,16 +124,29 @@ static void assert_as_before(const char *what)
     assert_int_equal(request(shared.port, "GET", "/health", NULL, NULL, 0), 200);
 }
 
-static void fail_calls(const char *call, const char *error, const char *when)
+static pid_t trace_or_skip(const char *call, const char *happens)
 {
-
-    char what[96];
-    snprintf(what, sizeof what, "%s fails with %s, %s", call, error, when);
-    pid_t tracer = trace(call, error, when);
+    pid_t tracer = trace(call, happens);
     if (tracer == 0) {
         print_message("skipped: strace may trace nobody\n");
         skip();
     }
+    return tracer;
+}
+
+static void end_trace(pid_t tracer)
+{
+    assert_int_equal(kill(tracer, SIGTERM), 0);
+    assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+    assert_int_equal(waitpid(shared.pid, NULL, WNOHANG), 0);
+}
+
+static void fail_calls(const char *call, const char *error, const char *when)
+{
+    char what[96], happens[64];
+    snprintf(what, sizeof what, "%s fails with %s, %s", call, error, when);
+    snprintf(happens, sizeof happens, "error=%s:when=%s", error, when);
+    pid_t tracer = trace_or_skip(call, happens);
     for (int i = 0; i < 2; i++) {
         int predicted = try(shared.port, "POST", "/predict", body);
         int reloaded = try(shared.admin_port, "POST", "/reload", "");
@@ -142,9 +155,7 @@ static void fail_calls(const char *call, const char *error, const char *when)
             fail_msg("%s: %d, %d", what, predicted, reloaded);
         troubled += (predicted != 200) + (reloaded != 200);
     }
-    assert_int_equal(kill(tracer, SIGTERM), 0);
-    assert_int_equal(waitpid(tracer, NULL, 0), tracer);
-    assert_int_equal(waitpid(shared.pid, NULL, WNOHANG), 0);
+    end_trace(tracer);
     assert_as_before(what);
 }
 
@@ -178,10 +189,44 @@ static void a_call_that_fails_once_harms_nothing_behind_it(void **state)
     assert_true(troubled > 0); /* calls did fail */
 }
 
+/* A loop reads its mail before the thread that brought it has written to wake it. What comes
+ * then must not keep it awake. */
+static void a_loop_that_was_woken_late_sleeps_again(void **state)
+{
+    (void)state;
+    if (missing)
+        skip();
+    publish_linear(shared.models, "w", 1, 1);
+    publish_config(shared.models, "w", "{\"threads\":1}");
+    assert_int_equal(request(shared.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    pid_t tracer = trace_or_skip("write", "delay_enter=20000");
+    int fds[4];
+    for (int i = 0; i < 4; i++)
+        fds[i] = socket_connect(shared.port);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 4; i++) {
+            socket_send(fds[i], "POST /models/w/predict HTTP/1.1\r\nHost: x\r\n"
+                                "Content-Length: 25\r\n\r\n{\"instances\":[[1,2,3,4]]}");
+            usleep(3000);
+        }
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(socket_answer(fds[i], NULL, 0), 200);
+    }
+    end_trace(tracer);
+    double busy = fixture_metric(&shared, "process_cpu_seconds_total");
+    usleep(1000000);
+    double used = fixture_metric(&shared, "process_cpu_seconds_total") - busy;
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    if (used > 0.5)
+        fail_msg("a second without requests cost %g s of a processor", used);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_fails_once_harms_nothing_behind_it),
+        cmocka_unit_test(a_loop_that_was_woken_late_sleeps_again),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }

@@ -67,7 +67,7 @@ static void read_mailbox(void)
     if (read(loop.wake, &count, sizeof count) < 0)
         return;
     pthread_mutex_lock(&loop.lock);
-    atomic_store(&loop.mail, false);
+    atomic_store(&loop.woken, false);
     struct table *table = loop.table_waits;
     struct http_request *next, *r = loop.finished;
     loop.finished = NULL;
