@@ -232,6 +232,71 @@ static void a_row_of_a_packed_product_has_the_same_bits_in_every_batch(void **st
     free(packed);
 }
 
+/* Against sums of doubles; a chain of all of k would be wrong by ten times as much. */
+static void long_packed_products_are_exact_enough(void **state)
+{
+    (void)state;
+    enum { M = 7, N = 64, K = 16384 };
+    nn_real *a = random_vector(M * K, 1), *b = random_vector(N * K, 2),
+            *c = random_vector(M * N, 3);
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        if (!kernels_use((enum kernel_set)set))
+            continue;
+        for (int same = 0; same < 2; same++) {
+            for (int i = 0; i < N * K && same; i++)
+                b[i] = (nn_real)0.1;
+            for (int i = 0; i < M * K && same; i++)
+                a[i] = 1;
+            nn_real *packed = pack(true, N, K, b, K);
+            kernel_gemm_packed(M, N, K, a, K, packed, c, N);
+            free(packed);
+            for (int i = 0; i < M * N; i++) {
+                double sum = 0, most;
+                for (int p = 0; p < K; p++)
+                    sum += (double)a[i / N * K + p] * (double)b[i % N * K + p];
+                most = (SINGLE ? 1 : 1e-8) * (same ? 1e-5 * sum : 1.5e-4);
+                if (!(fabs((double)c[i] - sum) <= most))
+                    fail_msg("set %d, element %d: %.9g, not %.9g", set, i, (double)c[i], sum);
+            }
+        }
+        free(a);
+        free(b);
+        a = random_vector(M * K, 1);
+        b = random_vector(N * K, 2);
+    }
+    kernels_start();
+    free(a);
+    free(b);
+    free(c);
+}
+
+/* A product that underflows leaves -0, and a zero behind it +0: whether that is left out
+ * depends on the other rows. */
+static void no_sum_is_a_negative_zero(void **state)
+{
+    (void)state;
+    enum { M = 2, N = 64, K = 64 };
+    static nn_real a[M * K], b[N * K], c[M * N];
+    nn_real tiny = SINGLE ? (nn_real)1e-30 : (nn_real)1e-200;
+    for (int i = 0; i < N * K; i++)
+        b[i] = i < N ? -tiny : 1;
+    a[0] = tiny;
+    for (int i = 1; i < K; i++)
+        a[K + i] = 1;
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        if (!kernels_use((enum kernel_set)set))
+            continue;
+        nn_real *packed = pack(false, N, K, b, N);
+        for (int m = 1; m <= M; m++) {
+            kernel_gemm_packed(m, N, K, a, K, packed, c, N);
+            for (int j = 0; j < N; j++)
+                assert_true(c[j] == 0 && !signbit(c[j]));
+        }
+        free(packed);
+    }
+    kernels_start();
+}
+
 static void what_is_not_a_number_is_not_left_out(void **state)
 {
     (void)state;
@@ -523,6 +588,8 @@ int main(void)
         cmocka_unit_test(a_row_has_the_same_bits_in_every_batch),
         cmocka_unit_test(packed_products_agree_in_every_instruction_set),
         cmocka_unit_test(a_row_of_a_packed_product_has_the_same_bits_in_every_batch),
+        cmocka_unit_test(long_packed_products_are_exact_enough),
+        cmocka_unit_test(no_sum_is_a_negative_zero),
         cmocka_unit_test(what_is_not_a_number_is_not_left_out),
         cmocka_unit_test(a_product_over_nothing_is_zero),
         cmocka_unit_test(functions_are_within_a_few_units_of_the_last_place),

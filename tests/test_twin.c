@@ -124,7 +124,8 @@ static void print_binary(struct draft *d, FILE *out)
 
 static void print_product(struct draft *d, FILE *out)
 {
-    int rank = d->shape.rank, constant = d->n_constants++, n = 1 + pick(d, 7);
+    int rank = d->shape.rank, constant = d->n_constants++;
+    int n = pick(d, 5) ? 1 + pick(d, 7) : 49 + pick(d, 20); /* now and then one is packed */
     int64_t inner = d->shape.dims[rank - 1], rows = rank > 1 ? d->shape.dims[rank - 2] : 1;
     bool turned = pick(d, 2);
     switch (pick(d, rank == 2 ? 6 : 4)) {

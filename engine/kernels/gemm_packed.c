@@ -5,8 +5,9 @@
  *
  * Where an element of A is zero in every row of a tile, nothing is to be added, and the panels'
  * vectors are not even read: that is most of an image of strokes, of a one-hot row, of counts
- * of words. An element of C is summed in the order of k whatever the other rows are, however
- * many there are, and whatever was left out: its bits are the same.
+ * of words. An element of C is summed in the order of k, block by block, whatever the other
+ * rows are, however many there are, and whatever was left out: its bits are the same. Sums of
+ * blocks are added up, so that the rounding errors of a long k stay those of two short ones.
  */
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/unroll.h"
@@ -16,7 +17,7 @@
 enum {
     MAX_ROWS = 6, /* of a tile */
     MAX_PANELS = 8,
-    BLOCK_K = 512, /* of B that is used while it is in a cache, for BLOCK_ROWS */
+    BLOCK_K = 128, /* of B that is used while it is in a cache, for BLOCK_ROWS */
     BLOCK_ROWS = 48,
     MAX_TILES = BLOCK_ROWS / MAX_ROWS,
     MIN_PANELS = 4, /* of fewer, a tile of few rows has too little to do at once */
