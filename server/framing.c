@@ -57,14 +57,20 @@ struct headers {
     int n, hosts, lengths, encodings;
 };
 
+/* RFC 9110, 5.6.2 */
+static const bool token_characters[256] = {
+    ['0' ... '9'] = true, ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['!'] = true,
+    ['#'] = true,         ['$'] = true,         ['%'] = true,         ['&'] = true,
+    ['\''] = true,        ['*'] = true,         ['+'] = true,         ['-'] = true,
+    ['.'] = true,         ['^'] = true,         ['_'] = true,         ['`'] = true,
+    ['|'] = true,         ['~'] = true,
+};
+
 static bool is_token(const char *s, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        char c = s[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-              (c && strchr("!#$%&'*+-.^_`|~", c))))
+    for (size_t i = 0; i < n; i++)
+        if (!token_characters[(unsigned char)s[i]])
             return false;
-    }
     return n > 0;
 }
 
