@@ -59,8 +59,14 @@ void assert_says(const struct fixture *f, const char *path, int status,
 
 int version_of(const struct fixture *f, const char *model)
 {
-    char path[128], body[1024];
+    char path[128];
     snprintf(path, sizeof path, "/models/%s/predict", model);
+    return version_at(f, path);
+}
+
+int version_at(const struct fixture *f, const char *path)
+{
+    char body[1024];
     int status = request(f->port, "POST", path, good_body, body, sizeof body);
     const char *version = strstr(body, "\"model_version\":\"");
     if (status != 200)

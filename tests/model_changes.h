@@ -23,6 +23,7 @@ void assert_says(const struct fixture *f, const char *path, int status, const ch
 
 /* The version that answers for a model of publish_linear(), 0 where none does. */
 int version_of(const struct fixture *f, const char *model);
+int version_at(const struct fixture *f, const char *path); /* the same, of any path */
 void await_version(const struct fixture *f, const char *model, int version);
 
 /* How often the log has a text; and until it has it n times. */

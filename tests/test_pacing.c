@@ -9,6 +9,7 @@
 #include "tests/server_fixture.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -265,11 +266,14 @@ static void refusals_that_wait_are_answered_when_the_server_stops(void **state)
     for (int round = 0; round < 8; round++)
         for (int i = 0; i < CLIENTS; i++)
             socket_send(clients[i].fd, prediction);
+    while (fixture_metric(&f, "predictd_requests_shed_total{reason=\"full\"}") < 50)
+        usleep(1000);
     for (int i = 0; i < CLIENTS / 2; i++)
         close(clients[i].fd);
+    assert_int_equal(kill(f.pid, SIGTERM), 0);
     for (int i = CLIENTS / 2; i < CLIENTS; i++)
         assert_true(count_answer(clients[i].fd, &served, &refused));
-    assert_int_equal(fixture_stop(&f), 0);
+    assert_int_equal(fixture_wait(&f), 0);
     for (int i = CLIENTS / 2; i < CLIENTS; i++)
         close(clients[i].fd);
     fixture_close(&f);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tests/server_fixture.h"
+#include "tests/model_changes.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,30 +16,9 @@
 
 static const char good_body[] = "{\"instances\":[[1,2,3,4]]}";
 
-static void assert_contains(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        assert_string_equal(text, part);
-}
-
 static void reload(const struct fixture *f, int status, const char *contains)
 {
-    char answer[4096];
-    int got = request(f->admin_port, "POST", "/reload", "", answer, sizeof answer);
-    assert_contains(answer, contains);
-    assert_int_equal(got, status);
-}
-
-/* The version that answers at a path, 0 where none does. */
-static int version_at(const struct fixture *f, const char *path)
-{
-    char body[1024];
-    int status = request(f->port, "POST", path, good_body, body, sizeof body);
-    const char *version = strstr(body, "\"model_version\":\"");
-    if (status != 200)
-        return 0;
-    assert_non_null(version);
-    return atoi(version + strlen("\"model_version\":\""));
+    admin_post(f, "/reload", "", status, contains);
 }
 
 /* What the model's description says from "versions" on. */
