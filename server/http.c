@@ -556,6 +556,11 @@ int http_n_requests(const struct http_daemon *d)
                                 memory_order_relaxed);
 }
 
+uint64_t http_n_begun(const struct http_daemon *d)
+{
+    return d->pool.n_finished + (uint64_t)http_n_requests(d);
+}
+
 uint64_t http_n_finished(const struct http_daemon *d)
 {
     return d->pool.n_finished;

@@ -152,6 +152,7 @@ void http_finish(struct http_request *request, int status);
 
 int http_n_connections(const struct http_daemon *daemon);       /* any thread */
 int http_n_requests(const struct http_daemon *daemon); /* being read or answered; any thread */
+uint64_t http_n_begun(const struct http_daemon *daemon);        /* ever */
 uint64_t http_n_finished(const struct http_daemon *daemon);     /* ever */
 
 /* A header of a request that has not been answered, by its name in any case; NULL: there is

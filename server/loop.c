@@ -2,6 +2,7 @@
 
 #include "server/api/api.h"
 #include "server/clock.h"
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -142,6 +143,15 @@ static bool is_over(struct loop *l, int64_t close_by, uint64_t *finished, int64_
     return http_n_connections(l->http) == 0 || now - *quiet_since > CLOSING_QUIET * 1000000LL;
 }
 
+static void let_others_run(struct loop *l)
+{
+    int64_t began = clock_now();
+    if (!yielding_is_due(&l->yielding, began, http_n_begun(l->http)))
+        return;
+    sched_yield();
+    yielding_done(&l->yielding, clock_now() - began);
+}
+
 static void *run_loop(void *arg)
 {
     struct loop *l = arg;
@@ -154,6 +164,8 @@ static void *run_loop(void *arg)
         int wait = http_timeout(l->http);
         if (close_by && (wait < 0 || wait > CLOSING_TURN))
             wait = CLOSING_TURN;
+        if (wait != 0)
+            let_others_run(l);
         int n = epoll_wait(l->poll, events, EVENTS, wait);
         /* Woken without mail, too: it was read before the one who gave it had written, and
          * what he wrote would wake for ever. */
@@ -163,15 +175,16 @@ static void *run_loop(void *arg)
                 woken = true;
             else if (events[i].data.ptr)
                 http_hangup(l->http, events[i].data.ptr);
-        if (woken || atomic_load(&l->mail)) {
-            int64_t stop = read_mailbox(l, taken);
-            if (stop && !close_by)
-                quiet_since = clock_now();
-            close_by = stop;
-        }
-        http_run(l->http);              /* reads, and fills the batches */
-        while (batcher_run(l->batcher))
-            http_run(l->http);          /* answers, and may begin the next batch */
+        do {
+            if (woken || atomic_load(&l->mail)) {
+                int64_t stop = read_mailbox(l, taken);
+                if (stop && !close_by)
+                    quiet_since = clock_now();
+                close_by = stop;
+                woken = false;
+            }
+            http_run(l->http); /* reads, fills the batches, and answers */
+        } while (batcher_run(l->batcher));
         if (close_by && is_over(l, close_by, &finished, &quiet_since))
             break;
     }

@@ -11,6 +11,7 @@
 #include "server/metrics.h"
 #include "server/options.h"
 #include "server/registry.h"
+#include "server/yielding.h"
 #include <pthread.h>
 
 enum { LOOP_MAILBOX = 1024 };
@@ -32,6 +33,7 @@ struct loop {
     /* the thread's own */
     struct http_daemon *http;
     struct batcher *batcher;
+    struct yielding yielding;
     struct table *table;
     int64_t in_work;            /* predictions admitted and not yet finished */
     int64_t max_in_work;
