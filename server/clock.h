@@ -16,6 +16,14 @@ static inline int64_t clock_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* The same, up to some milliseconds late, at a fifth of the cost. */
+static inline int64_t clock_about(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 enum { CLOCK_TEXT = 32 };
 
 /* RFC 3339, UTC, microseconds. */

@@ -23,12 +23,12 @@
 #include "server/framing.h"
 #include "server/hangup.h"
 #include "server/http_request.h"
+#include "server/number.h"
 #include "server/watch.h"
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -103,8 +103,8 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
 
 static void add_number(struct MHD_Response *response, const char *name, size_t value)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%zu", value);
+    char text[NUMBER_MAX_TEXT + 1];
+    text[number_write_integer(text, (int64_t)value)] = 0;
     add_header(response, name, text);
 }
 
@@ -143,7 +143,7 @@ static enum MHD_Result send_answer(struct http_request *r)
         MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
     http_body_drop(r); /* a slow reader holds nothing but its answer */
-    watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_now());
+    watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_about());
     return result;
 }
 
@@ -328,7 +328,7 @@ static void completed(void *cls, struct MHD_Connection *connection, void **state
     struct peer *peer = peer_of(connection);
     *state = NULL;
     if (peer) {
-        watch_enter(&d->watch, &peer->watched, WATCH_IDLE, clock_now());
+        watch_enter(&d->watch, &peer->watched, WATCH_IDLE, clock_about());
         hangup_look(&d->hangups, &peer->hangup);
     }
     if (r && r->waiting) {
@@ -350,7 +350,7 @@ static void *line_read(void *cls, const char *target, struct MHD_Connection *con
         return NULL;
     peer->target_end = framing_target_end(target);
     if (peer->watched.stage == WATCH_IDLE)
-        watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
+        watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_about());
     return NULL;
 }
 
@@ -396,7 +396,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
         shutdown(fd, SHUT_RDWR);
         return;
     }
-    watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_now());
+    watch_enter(&d->watch, &peer->watched, WATCH_HEADER, clock_about());
     hangup_watch(&d->hangups, &peer->hangup, fd);
 }
 

@@ -125,11 +125,14 @@ static size_t encode(long character, char *out)
     return n;
 }
 
-bool json_text_equal(const struct json_text *text, const char *name)
+bool json_text_is(const struct json_text *text, const char *name, size_t left)
 {
-    size_t left = strlen(name), size = (size_t)(text->end - text->begin);
+    size_t size = (size_t)(text->end - text->begin);
+    /* An escape is longer than what it stands for. */
+    if (size < left || (size == left && memcmp(text->begin, name, size) != 0))
+        return false;
     if (!memchr(text->begin, '\\', size))
-        return size == left && memcmp(text->begin, name, size) == 0;
+        return size == left;
     for (const char *p = text->begin; p < text->end;) {
         char character[4];
         size_t n = 1;

@@ -9,6 +9,7 @@
 #define SERVER_JSON_SCAN_H
 
 #include "engine/engine.h"
+#include <string.h>
 
 enum { JSON_SCAN_MAX_DEPTH = 64 };
 
@@ -61,7 +62,13 @@ int json_scan_document(const char *text, size_t size, struct nn_error *error);
  * of that name. false: what comes next is no object, or has none. */
 bool json_scan_find(struct json_scan *s, const char *name);
 
-/* Whether a string, its escapes resolved, is `name`. */
-bool json_text_equal(const struct json_text *text, const char *name);
+/* Whether a string, its escapes resolved, is the `size` bytes of a name. */
+bool json_text_is(const struct json_text *text, const char *name, size_t size);
+
+/* The same for a name that ends with a NUL. */
+static inline bool json_text_equal(const struct json_text *text, const char *name)
+{
+    return json_text_is(text, name, strlen(name));
+}
 
 #endif

@@ -26,7 +26,7 @@ struct v2_request {
     int64_t priority;    /* 1: before all others; 0: not said */
     int64_t timeout;     /* microseconds that the client wants to wait; 0: not said */
     int n_outputs;
-    struct v2_output outputs[TENSOR_MAX_PORTS];
+    struct v2_output outputs[]; /* each of the model's at most once */
 };
 
 /* Reads a body as codec.h says. The first json_length bytes are JSON, the rest is binary data;

@@ -555,7 +555,8 @@ int v2_read(struct v2_request **request, const struct served *served, struct ten
     size_t json = json_length < 0 ? size : (size_t)json_length;
     body = size ? body : "";            /* NULL + 0 is undefined */
 
-    *request = malloc(sizeof **request);
+    *request = malloc(sizeof **request +
+                      (size_t)nn_model_n_outputs(served->model) * sizeof(*request)->outputs[0]);
     if (!*request) {
         nn_fail(error, "out of memory");
         return JSON_NO_MEMORY;
