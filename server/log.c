@@ -3,24 +3,40 @@
 #include "server/buffer.h"
 #include "server/clock.h"
 #include <math.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
 const char *const log_level_names[] = {"debug", "info", "warning", "error", NULL};
 
 static enum log_level threshold = LOG_INFO;
+static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint_fast64_t lost; /* lines, since it was last said */
 
 void log_set_level(enum log_level level)
 {
     threshold = level;
 }
 
-void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+/* Whether it was written. Not by O_NONBLOCK, which whoever else writes there would get, too: a
+ * pipe that is ready takes PIPE_BUF bytes, which no line of ours exceeds, as long as nobody
+ * writes between. */
+static bool put(const char *text, size_t size)
 {
-    if (level < threshold)
-        return;
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    pthread_mutex_lock(&writing);
+    bool written = poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) &&
+                   write(STDERR_FILENO, text, size) == (ssize_t)size;
+    pthread_mutex_unlock(&writing);
+    return written;
+}
 
+static bool write_line(enum log_level level, const char *event, const struct log_field *fields,
+                       size_t n)
+{
     struct buffer line = {0};
     struct timespec now;
     char time[CLOCK_TEXT];
@@ -53,8 +69,22 @@ void log_write(enum log_level level, const char *event, const struct log_field *
                                 "\"incomplete\":\"out of memory\"}\n",
                                 time, log_level_names[level], event);
     }
-    /* What the reader of standard error does not take is lost: logging never stops the work. */
-    if (write(STDERR_FILENO, text, size) < 0)
-        (void)0;
+    bool written = put(text, size);
     buffer_release(&line);
+    return written;
+}
+
+void log_write(enum log_level level, const char *event, const struct log_field *fields,
+               size_t n)
+{
+    if (level < threshold)
+        return;
+    if (!write_line(level, event, fields, n)) {
+        atomic_fetch_add(&lost, 1);
+        return;
+    }
+    uint64_t before = atomic_load(&lost) ? atomic_exchange(&lost, 0) : 0;
+    const struct log_field lines = LOG_INTEGER("lines", (int64_t)before);
+    if (before && !write_line(LOG_WARNING, "log lines lost", &lines, 1))
+        atomic_fetch_add(&lost, before);
 }

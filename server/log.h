@@ -1,5 +1,6 @@
 /*
- * One JSON object per line on standard error, each by a single write.
+ * One JSON object per line on standard error, each by a single write. What its reader does not
+ * take at once is lost, and counted in a line to come: no request waits for a log.
  *
  *     log_event(LOG_INFO, "listening", LOG_TEXT("host", host), LOG_INTEGER("port", port));
  */
