@@ -26,6 +26,7 @@ struct registry {
     bool first;             /* what is there at the start has not been loaded */
     struct changes changes; /* of the folder */
     int64_t look;           /* clock_now() at which to look at it; 0: never */
+    bool served_asked;      /* the last task was for who does not wait */
 
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t changed, over; /* they wait by the clock that nobody sets */
@@ -221,6 +222,25 @@ static void yield_to_requests(bool *yields)
     *yields = true;
 }
 
+/* With the lock: what to do next. False: to look, which takes its turn even where there is
+ * always something to do. Who asks without waiting and those who wait take turns, too: whoever
+ * comes again and again keeps nobody else from his own. */
+static bool choose_task(struct registry *r, struct task *task)
+{
+    bool asked = r->asked && !(r->waiting && r->served_asked);
+
+    *task = (struct task){0};
+    if (has_time(r) || (!r->asked && !r->waiting))
+        return false;
+    take_waiters(r, task, asked);
+    if (r->first) /* there was no memory */
+        add_first(r, task);
+    if (asked)
+        r->asked = false;
+    r->served_asked = asked;
+    return true;
+}
+
 static void *run_registry(void *arg)
 {
     struct registry *r = arg;
@@ -240,12 +260,7 @@ static void *run_registry(void *arg)
         scope_release(&task.scope);
         pthread_mutex_lock(&r->lock);
         wait_for_work(r);
-        works = r->asked || r->waiting;
-        task = (struct task){0};
-        take_waiters(r, &task, r->asked);
-        if (r->first) /* there was no memory */
-            add_first(r, &task);
-        r->asked = false;
+        works = choose_task(r, &task);
         stop = r->stop;
         pthread_mutex_unlock(&r->lock);
     }
