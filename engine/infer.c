@@ -46,6 +46,7 @@ static int infer(const struct graph_node *n, int64_t batch,
         .n_outputs = n->n_outputs,
         .inputs = inputs,
         .outputs = outputs,
+        .packed = n->packed != NULL,
     };
     int status = n->op->infer(result, error);
     for (int i = 0; i < n->n_outputs && status == 0; i++)

@@ -61,6 +61,7 @@ struct op_inference {
     int n_inputs, n_outputs;
     const struct op_value *const *inputs;   /* NULL: an optional input was left out */
     struct op_value *outputs;               /* to be filled in, batch included */
+    bool packed;                            /* forward will find what op->pack() wrote */
 
     /* To be set where they are not 0. */
     size_t saved;               /* bytes that forward leaves for the gradient (training only) */

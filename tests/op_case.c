@@ -267,13 +267,19 @@ static void run_call(struct op_run *run, op_gradient *gradient, unsigned wanted)
     for (int part = 0; part < parts; part++) {
         struct op_call call = {
             .attributes = run->node->attributes,
-            .n_inputs = run->n_inputs, .n_outputs = run->n_outputs,
-            .inputs = inputs, .outputs = outputs,
+            .n_inputs = run->n_inputs,
+            .n_outputs = run->n_outputs,
+            .inputs = inputs,
+            .outputs = outputs,
             .epilogue = run->node->epilogue,
-            .saved = run->saved, .scratch = run->scratch,
+            .packed = gradient ? NULL : run->node->packed,
+            .saved = run->saved,
+            .scratch = run->scratch,
             .training = run->row->training ? &run->training : NULL,
-            .part = part, .n_parts = parts,
-            .d_outputs = d_outputs, .d_inputs = d_inputs,
+            .part = part,
+            .n_parts = parts,
+            .d_outputs = d_outputs,
+            .d_inputs = d_inputs,
         };
         if (gradient)
             gradient(&call);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/kernels/kernels.h"
@@ -105,25 +106,73 @@ static void kernels_follow_the_window_anywhere(void **state)
     }
 }
 
+/* All numbers are small integers again. */
+static void packed_filters_follow_the_window_anywhere(void **state)
+{
+    (void)state;
+    enum { X = 2 * 6 * 12, TAPS = 2 * 4 * 5, FILTERS = 37, POSITIONS = 6 * 12 };
+    static nn_real x[X], filters[FILTERS * TAPS], y[FILTERS * POSITIONS];
+    for (int i = 0; i < X; i++)
+        x[i] = (nn_real)(i % 17 - 8);
+    for (int i = 0; i < FILTERS * TAPS; i++)
+        filters[i] = (nn_real)(i % 11 - 5);
+    for (int set = 0; set < KERNEL_SETS; set++)
+        for (uint64_t seed = 0; seed < 500 && kernels_use((enum kernel_set)set); seed++) {
+            struct kernel_window w = random_window(seed);
+            int64_t m = 1 + (int64_t)(seed * 7 % FILTERS), positions = w.out_h * w.out_w;
+            int64_t taps = w.channels * w.kernel_h * w.kernel_w;
+            size_t size = (size_t)kernel_packed_size(m, taps) * sizeof(nn_real);
+            nn_real *packed = malloc(size);
+            void *scratch = malloc((size_t)kernel_convolve_scratch(&w, m));
+            assert_true(packed && scratch);
+            assert_true(kernel_convolve_scratch(&w, m) <= kernel_convolve_most_scratch(&w, m));
+            kernel_pack(true, m, taps, filters, taps, packed);
+            kernel_convolve_packed(&w, m, x, packed, y, scratch);
+            for (int64_t i = 0; i < m * positions; i++) {
+                nn_real sum = 0;
+                for (int64_t k = 0; k < taps; k++) {
+                    const nn_real *from = element_of(&w, x, k, i % positions);
+                    sum += from ? filters[i / positions * taps + k] * *from : 0;
+                }
+                if (!(y[i] == sum))
+                    fail_msg("set %d, window %d, element %d: %g, by definition %g", set,
+                             (int)seed, (int)i, (double)y[i], (double)sum);
+            }
+            free(packed);
+            free(scratch);
+        }
+    kernels_start();
+}
+
 static const struct {
     struct geometry geometry;
     const char *inputs[CASE_INPUTS], *attributes;
 } convolutions[] = {
     /* all columns of an image do not fit into a tile */
-    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[8, 64, 3, 3]", "[8]"},
-     "pads 1 1 1 1"},
+    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[8, 64, 3, 3]", "[8]"}, "pads 1 1 1 1"},
     {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 40, 27, 29]", "[5, 40, 5, 5]"}, NULL},
-    {{{2, 3}, {2, 1}, {3, 1}, 2}, {"[-1, 128, 41, 43]", "[6, 64, 3, 4]", "[6]"},
+    {{{2, 3}, {2, 1}, {3, 1}, 2},
+     {"[-1, 128, 41, 43]", "[6, 64, 3, 4]", "[6]"},
      "strides 2 3; dilations 2 1; pads 3 1 2 0; group 2"},
     /* images side by side, the last product with fewer of them */
-    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 16, 7, 7]", "[12, 16, 3, 3]", "[12]"},
-     "pads 1 1 1 1"},
-    {{{2, 2}, {1, 1}, {1, 1}, 4}, {"[-1, 8, 9, 9]", "[8, 2, 3, 3]"},
+    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 16, 7, 7]", "[12, 16, 3, 3]", "[12]"}, "pads 1 1 1 1"},
+    {{{2, 2}, {1, 1}, {1, 1}, 4},
+     {"[-1, 8, 9, 9]", "[8, 2, 3, 3]"},
      "pads 1 1 1 1; strides 2 2; group 4"},
     /* no columns at all */
     {{{1, 1}, {1, 1}, {0, 0}, 2}, {"[-1, 8, 14, 14]", "[6, 4, 1, 1]", "[6]"}, "group 2"},
-    {{{1, 1}, {1, 1}, {2, 2}, 6}, {"[-1, 6, 13, 11]", "[12, 1, 5, 5]", "[12]"},
+    {{{1, 1}, {1, 1}, {2, 2}, 6},
+     {"[-1, 6, 13, 11]", "[12, 1, 5, 5]", "[12]"},
      "group 6; pads 2 2 2 2"},
+    /* several panels of filters, also the last one not full */
+    {{{2, 2}, {1, 1}, {3, 3}, 1},
+     {"[-1, 3, 40, 37]", "[28, 3, 7, 7]", "[28]"},
+     "pads 3 3 3 3; strides 2 2"},
+    {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 24, 10, 9]", "[70, 24, 1, 1]", "[70]"}, NULL},
+    {{{2, 2}, {1, 1}, {0, 0}, 1}, {"[-1, 24, 9, 10]", "[33, 24, 1, 1]"}, "strides 2 2"},
+    {{{1, 2}, {1, 3}, {1, 2}, 2},
+     {"[-1, 6, 12, 17]", "[82, 3, 3, 3]", "[82]"},
+     "strides 1 2; dilations 1 3; pads 1 2 0 1; group 2"},
 };
 
 enum { N_CONVOLUTIONS = sizeof convolutions / sizeof convolutions[0], IMAGES = 7 };
@@ -137,6 +186,19 @@ static void open_convolution(struct op_run *run, struct op_case *row, int i)
         fail_msg("%s", error.text);
 }
 
+static void compare_with_definition(const struct op_run *run, int i)
+{
+    const nn_real *y = run->outputs[0].data;
+    const int64_t *d = run->outputs[0].shape.dims;
+    for (int64_t at = 0; at < tensor_length(&run->outputs[0]); at++) {
+        double expected = definition(run, &convolutions[i].geometry, at / (d[1] * d[2] * d[3]),
+                                     at / (d[2] * d[3]) % d[1], at / d[3] % d[2], at % d[3]);
+        if (!(fabs((double)y[at] - expected) <= 1e-4))
+            fail_msg("convolution %d, element %d: %g, by definition %g", i, (int)at,
+                     (double)y[at], expected);
+    }
+}
+
 static void convolution_is_that_of_its_definition(void **state)
 {
     (void)state;
@@ -145,18 +207,55 @@ static void convolution_is_that_of_its_definition(void **state)
         struct op_case row;
         open_convolution(&run, &row, i);
         op_run_forward(&run);
-        const nn_real *y = run.outputs[0].data;
-        const int64_t *d = run.outputs[0].shape.dims;
-        for (int64_t at = 0; at < tensor_length(&run.outputs[0]); at++) {
-            double expected = definition(&run, &convolutions[i].geometry,
-                                         at / (d[1] * d[2] * d[3]), at / (d[2] * d[3]) % d[1],
-                                         at / d[3] % d[2], at % d[3]);
-            if (!(fabs((double)y[at] - expected) <= 1e-4))
-                fail_msg("convolution %d, element %d: %g, by definition %g", i, (int)at,
-                         (double)y[at], expected);
-        }
+        compare_with_definition(&run, i);
         op_run_close(&run);
     }
+}
+
+/* The filters' packed form, which the run uses from now on; NULL: they stay as they are. */
+static void *pack_filters(struct op_run *run)
+{
+    struct nn_error error = {0};
+    const struct op *op = run->node->op;
+    const struct op_value filters = {
+        .datatype = NN_FP32, .shape = run->inputs[1].shape, .constant = run->inputs[1].data};
+    size_t size = op->pack(run->node->attributes, &filters, NULL);
+    void *packed = size ? malloc(size) : NULL;
+    if (!packed)
+        return NULL;
+    assert_int_equal(op->pack(run->node->attributes, &filters, packed), size);
+    run->g->nodes[0].packed = packed;
+    assert_int_equal(graph_infer(run->g, IMAGES, &error), 0);
+    free(run->scratch);
+    run->scratch = malloc(run->node->scratch);
+    assert_non_null(run->scratch);
+    return packed;
+}
+
+static void packed_convolution_is_that_of_its_definition(void **state)
+{
+    (void)state;
+    static nn_real zeros[40 * 5 * 5 * 8];
+    for (int set = 0; set < KERNEL_SETS; set++) {
+        int n_packed = 0;
+        for (int i = 0; i < N_CONVOLUTIONS && kernels_use((enum kernel_set)set); i++) {
+            struct op_run run;
+            struct op_case row;
+            open_convolution(&run, &row, i);
+            void *packed = pack_filters(&run), *filters = run.inputs[1].data;
+            if (packed) {
+                n_packed++;
+                run.inputs[1].data = zeros; /* nobody reads the filters any more */
+                op_run_forward(&run);
+                run.inputs[1].data = filters;
+                compare_with_definition(&run, i);
+            }
+            op_run_close(&run);
+            free(packed);
+        }
+        assert_true(n_packed >= 3 || !kernels_use((enum kernel_set)set));
+    }
+    kernels_start();
 }
 
 static double dot(const struct nn_tensor *a, const struct nn_tensor *b)
@@ -275,7 +374,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_follow_the_window_anywhere),
+        cmocka_unit_test(packed_filters_follow_the_window_anywhere),
         cmocka_unit_test(convolution_is_that_of_its_definition),
+        cmocka_unit_test(packed_convolution_is_that_of_its_definition),
         cmocka_unit_test(gradients_of_large_convolutions_are_adjoint),
         cmocka_unit_test(an_epilogue_is_the_activation_after_the_bias),
         cmocka_unit_test(the_first_of_equal_elements_gets_the_gradient),

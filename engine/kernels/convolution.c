@@ -5,27 +5,9 @@
  * input, by axis. For one tap the outputs that see the image are a range, so that the inner
  * loops test nothing.
  */
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/image_rows.h"
 
 #include <string.h>
-
-struct range {
-    int64_t begin, end;         /* outputs whose tap lies in the image; begin == end: none */
-    int64_t offset;             /* the input of output 0; may be negative */
-};
-
-static struct range tap_range(int64_t tap, int64_t dilation, int64_t stride, int64_t pad,
-                              int64_t size, int64_t out)
-{
-    int64_t offset = tap * dilation - pad;
-    int64_t begin = offset < 0 ? (-offset + stride - 1) / stride : 0;
-    int64_t end = offset < size ? (size - 1 - offset) / stride + 1 : 0;
-    if (end > out)
-        end = out;
-    if (begin > end)
-        begin = end;
-    return (struct range){begin, end, offset};
-}
 
 static struct range tap_rows(const struct kernel_window *w, int64_t ky)
 {
@@ -35,30 +17,6 @@ static struct range tap_rows(const struct kernel_window *w, int64_t ky)
 static struct range tap_columns(const struct kernel_window *w, int64_t kx)
 {
     return tap_range(kx, w->dilation_w, w->stride_w, w->pad_left, w->width, w->out_w);
-}
-
-/* Rows of images are short: a call of memcpy for each would cost more than the copy. */
-static inline void copy_short(nn_real *to, const nn_real *from, int64_t n)
-{
-    enum { BLOCK = 8 };
-    if (n < BLOCK) {
-        for (int64_t i = 0; i < n; i++) {
-            to[i] = from[i];
-            __asm__("" ::: "memory");   /* or the compiler makes it a memcpy again */
-        }
-        return;
-    }
-    for (int64_t i = 0; i + BLOCK <= n; i += BLOCK)
-        memcpy(to + i, from + i, BLOCK * sizeof(nn_real));
-    memcpy(to + n - BLOCK, from + n - BLOCK, BLOCK * sizeof(nn_real));
-}
-
-static inline void zero_short(nn_real *to, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = 0;
-        __asm__("" ::: "memory");
-    }
 }
 
 /* An output as wide as its input, stride 1: a tap's whole plane is the image, shifted. What

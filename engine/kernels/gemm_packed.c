@@ -89,11 +89,20 @@ static const struct {
 #endif
 };
 
+int64_t kernel_packed_lanes(void)
+{
+    return sets[kernels_used()].lanes;
+}
+
 int64_t kernel_packed_size(int64_t n, int64_t k)
 {
-    int lanes = sets[kernels_used()].lanes;
-    int64_t panels = (n + lanes - 1) / lanes;
-    return panels < MIN_PANELS ? 0 : panels * lanes * k;
+    int64_t lanes = kernel_packed_lanes();
+    return (n + lanes - 1) / lanes * lanes * k;
+}
+
+bool kernel_gemm_packed_pays(int64_t n)
+{
+    return n > (MIN_PANELS - 1) * kernel_packed_lanes();
 }
 
 void kernel_pack(bool transpose_b, int64_t n, int64_t k, const nn_real *b, int64_t ldb,

@@ -43,10 +43,12 @@ void kernel_gemm_rows(int64_t m, int64_t n, int64_t k, nn_real alpha, const nn_r
                       int64_t ldc);
 
 /* gemm_packed.c: C [m, n] = A B, with A [m, k] and B, [k, n] or transposed [n, k], packed once
- * into kernel_packed_size() elements (0: n is too small to be worth it), as only kernels of the
- * same set read them. An element of C has the same bits whatever the other rows are. Elements
- * of A that are 0 are left out, so B has to be finite. */
+ * into kernel_packed_size() elements, in panels of so many lanes, as only kernels of the same
+ * set read them. An element of C has the same bits whatever the other rows are. Elements of A
+ * that are 0 are left out, so B has to be finite. A small n does not pay. */
+int64_t kernel_packed_lanes(void);
 int64_t kernel_packed_size(int64_t n, int64_t k);
+bool kernel_gemm_packed_pays(int64_t n);
 void kernel_pack(bool transpose_b, int64_t n, int64_t k, const nn_real *b, int64_t ldb,
                  nn_real *packed);
 void kernel_gemm_packed(int64_t m, int64_t n, int64_t k, const nn_real *a, int64_t lda,
@@ -80,6 +82,16 @@ struct kernel_window {
 };
 void kernel_im2col(const struct kernel_window *w, const nn_real *x, nn_real *columns);
 void kernel_col2im(const struct kernel_window *w, const nn_real *columns, nn_real *dx);
+
+/* convolution_packed.c: one image x [channels, height, width] with filters [filters, channels
+ * kernel_h kernel_w] that kernel_pack() has packed as a transposed B, to y [filters, out_h,
+ * out_w]. w->column_stride is not looked at. An element of y has the same bits whatever else
+ * is computed. `scratch` has so many bytes, or -1: more than can be counted; and at most
+ * kernel_convolve_most_scratch() for any image that is not larger. */
+int64_t kernel_convolve_scratch(const struct kernel_window *w, int64_t filters);
+int64_t kernel_convolve_most_scratch(const struct kernel_window *w, int64_t filters);
+void kernel_convolve_packed(const struct kernel_window *w, int64_t filters, const nn_real *x,
+                            const nn_real *packed, nn_real *y, void *scratch);
 
 /* One plane with one filter (w->channels is not looked at): y [out_h, out_w] += filter
  * [kernel_h, kernel_w] over x [height, width]. And its gradient, which adds to dx and

@@ -1,5 +1,5 @@
 /*
- * UNROLL before a loop of at most eight turns: what is indexed by a loop's variable is in a
+ * UNROLL before a loop of at most twelve turns: what is indexed by a loop's variable is in a
  * register only when the loop is gone.
  */
 #ifndef KERNELS_UNROLL_H
@@ -8,7 +8,7 @@
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 12")
 #endif
 
 #endif

@@ -17,7 +17,8 @@
  * X [N, C, L] or [N, C, H, W]     W [M, C/G, kernel...]     B [M], optional
  * Y [N, M, out...]                g = the group of filter m
  *
- * As a product of matrices, for each group: Y [M/G, P] = W [M/G, K] columns [K, P].
+ * As a product of matrices, for each group: Y [M/G, P] = W [M/G, K] columns [K, P]. Constant
+ * filters are packed, and then there is no matrix of columns: kernel_convolve_packed().
  */
 struct conv_attributes {
     struct window_attributes window;
@@ -34,18 +35,20 @@ static const struct op_attribute conv_rows[] = {
 
 /* How the products are cut. */
 enum conv_path {
-    CONV_PLANES,                /* a filter sees one channel: no matrices at all */
-    CONV_DIRECT,                /* 1x1, stride 1: the image is its own columns matrix */
-    CONV_ROWS,                  /* some rows of an output plane at a time */
-    CONV_IMAGES,                /* small planes: some images at a time, side by side */
+    CONV_PACKED, /* filters in the order of their kernel */
+    CONV_PLANES, /* a filter sees one channel: no matrices at all */
+    CONV_DIRECT, /* 1x1, stride 1: the image is its own columns matrix */
+    CONV_ROWS,   /* some rows of an output plane at a time */
+    CONV_IMAGES, /* small planes: some images at a time, side by side */
 };
 
 enum {
-    PLANES_FILTERS = 2,         /* per channel, up to which planes beat a product */
-    SMALL_PLANE = 96,           /* positions below which one image makes a poor product */
-    WIDE_PRODUCT = 256,         /* columns of a product of several images */
-    NARROW_PRODUCT = 64,        /* columns below which a tile is not made narrower */
-    TILE_ELEMENTS = 96 * 1024,  /* of a columns matrix that stays in the second cache */
+    PLANES_FILTERS = 2,        /* per channel, up to which planes beat a product */
+    SMALL_PLANE = 96,          /* positions below which one image makes a poor product */
+    WIDE_PRODUCT = 256,        /* columns of a product of several images */
+    NARROW_PRODUCT = 64,       /* columns below which a tile is not made narrower */
+    TILE_ELEMENTS = 96 * 1024, /* of a columns matrix that stays in the second cache */
+    PACKED_SPAN = 64,          /* rows of a window, up to which packed filters pay */
 };
 
 struct conv {
@@ -62,13 +65,15 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static void conv_cut(struct conv *c)
+static void conv_cut(struct conv *c, bool packed)
 {
     const struct kernel_window *k = &c->window.k;
     c->rows = k->out_h;
     c->images = 1;
     c->tile = c->positions;
-    if (c->channels == 1 && c->filters <= PLANES_FILTERS) {
+    if (packed) {
+        c->path = CONV_PACKED;
+    } else if (c->channels == 1 && c->filters <= PLANES_FILTERS) {
         c->path = CONV_PLANES;
     } else if (c->positions < SMALL_PLANE && c->n > 1) {
         c->path = CONV_IMAGES;
@@ -92,7 +97,8 @@ static void conv_cut(struct conv *c)
 
 /* For shapes that were inferred, `error` NULL and the result 0. */
 static int conv_plan(const struct conv_attributes *a, const struct nn_shape *x,
-                     const struct nn_shape *w, struct conv *c, struct nn_error *error)
+                     const struct nn_shape *w, bool packed, struct conv *c,
+                     struct nn_error *error)
 {
     struct shape_text x_text, w_text;
     if (x->rank != 3 && x->rank != 4)
@@ -129,13 +135,15 @@ static int conv_plan(const struct conv_attributes *a, const struct nn_shape *x,
         return -1;
     c->window.k.channels = c->channels;
     c->positions = c->window.k.out_h * c->window.k.out_w;
-    conv_cut(c);
+    conv_cut(c, packed);
     return 0;
 }
 
 /* The columns of a tile, and its outputs side by side where it has several images. */
 static int64_t conv_workspace(const struct conv *c)
 {
+    if (c->path == CONV_PACKED)
+        return kernel_convolve_scratch(&c->window.k, c->filters);
     if (c->path == CONV_PLANES || c->path == CONV_DIRECT)
         return 0;
     int64_t rows = c->taps + (c->path == CONV_IMAGES ? c->filters : 0), elements;
@@ -149,6 +157,8 @@ static int64_t conv_workspace(const struct conv *c)
  * smaller planes, which are cut in another way and may take more: the most of all ways. */
 static int64_t conv_workspace_of_any_rows(const struct conv *c)
 {
+    if (c->path == CONV_PACKED)
+        return kernel_convolve_most_scratch(&c->window.k, c->filters);
     int64_t columns = TILE_ELEMENTS / c->taps + NARROW_PRODUCT + c->window.k.out_w;
     if (columns < WIDE_PRODUCT)
         columns = WIDE_PRODUCT;
@@ -168,7 +178,8 @@ static int Conv_infer(struct op_inference *inference, struct nn_error *error)
         op_need(inference, 2, "B", NN_FP32, error) != 0)
         return -1;
     struct conv c;
-    if (conv_plan(inference->attributes, &x->shape, &w->shape, &c, error) != 0)
+    if (conv_plan(inference->attributes, &x->shape, &w->shape, inference->packed, &c, error) !=
+        0)
         return -1;
     int64_t n_filters = w->shape.dims[0];
     if (b && (b->shape.rank != 1 || b->shape.dims[0] != n_filters))
@@ -268,7 +279,8 @@ static void conv_forward_planes(const struct conv *c, const nn_real *x, const nn
 static void Conv_forward(const struct op_call *call)
 {
     struct conv c;
-    conv_plan(call->attributes, &call->inputs[0]->shape, &call->inputs[1]->shape, &c, NULL);
+    conv_plan(call->attributes, &call->inputs[0]->shape, &call->inputs[1]->shape,
+              call->packed != NULL, &c, NULL);
     const nn_real *x = call->inputs[0]->data, *w = call->inputs[1]->data;
     const nn_real *b = call->n_inputs > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
     nn_real *y = call->outputs[0]->data;
@@ -277,7 +289,13 @@ static void Conv_forward(const struct op_call *call)
     for (int64_t n = 0; n < c.n; n += c.images) {
         const nn_real *xn = x + n * conv_in(&c);
         nn_real *yn = y + n * conv_out(&c);
-        if (c.path == CONV_PLANES) {
+        if (c.path == CONV_PACKED) {
+            for (int64_t g = 0; g < c.groups; g++)
+                kernel_convolve_packed(&c.window.k, c.filters, xn + g * x_group,
+                                       (const nn_real *)call->packed +
+                                           g * kernel_packed_size(c.filters, c.taps),
+                                       yn + g * y_group, call->scratch);
+        } else if (c.path == CONV_PLANES) {
             conv_forward_planes(&c, xn, w, yn);
         } else {
             for (int64_t g = 0; g < c.groups; g++)
@@ -297,6 +315,27 @@ static void Conv_forward(const struct op_call *call)
     }
 }
 
+/* Filters that would fill less than two thirds of their panels, points, and windows of which a
+ * few rows of outputs need much of the image, stay as they are. */
+static size_t Conv_pack(const void *attributes, const struct op_value *w, void *packed)
+{
+    const struct conv_attributes *a = attributes;
+    int64_t filters = w->shape.dims[0] / a->group,
+            taps = shape_product(&w->shape, 1, w->shape.rank);
+    int64_t size = kernel_packed_size(filters, taps);
+    bool is_plane = w->shape.rank == 4;
+    int64_t dilation =
+        is_plane && a->window.dilations.n > 0 ? a->window.dilations.values[0] : 1;
+    int64_t rows = is_plane ? (w->shape.dims[2] - 1) * dilation + 1 : 1;
+
+    if (taps == w->shape.dims[1] || 3 * filters * taps < 2 * size || rows > PACKED_SPAN)
+        return 0;
+    for (int64_t g = 0; g < a->group && packed; g++)
+        kernel_pack(true, filters, taps, (const nn_real *)w->constant + g * filters * taps,
+                    taps, (nn_real *)packed + g * size);
+    return (size_t)(a->group * size) * sizeof(nn_real);
+}
+
 const struct op op_Conv = {
     .name = "Conv",
     .min_inputs = 2,
@@ -308,6 +347,7 @@ const struct op op_Conv = {
     .attributes = conv_rows,
     .infer = Conv_infer,
     .forward = Conv_forward,
+    .pack = Conv_pack,
 };
 
 /* ------------------------------------------------------------------------------------------ */
@@ -370,7 +410,8 @@ op_gradient gradient_Conv;
 void gradient_Conv(const struct op_call *call)
 {
     struct conv c;
-    conv_plan(call->attributes, &call->inputs[0]->shape, &call->inputs[1]->shape, &c, NULL);
+    conv_plan(call->attributes, &call->inputs[0]->shape, &call->inputs[1]->shape, false, &c,
+              NULL);
     const nn_real *x = call->inputs[0]->data, *w = call->inputs[1]->data;
     const nn_real *dy = call->d_outputs[0]->data;
     nn_real *dx = call->d_inputs[0] ? call->d_inputs[0]->data : NULL;

@@ -33,6 +33,8 @@ static size_t pack_matrix(bool transposed, const struct op_value *b, void *packe
         kernel_pack(transposed, n, k, elements, b->shape.dims[1], packed);
         return (size_t)kernel_packed_size(n, k) * sizeof(nn_real);
     }
+    if (!kernel_gemm_packed_pays(n))
+        return 0;
     for (int64_t i = 0; i < n * k; i++)
         if (!isfinite(elements[i])) /* 0 times it counts */
             return 0;
