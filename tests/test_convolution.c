@@ -60,7 +60,7 @@ static struct kernel_window random_window(uint64_t seed)
     struct kernel_window w = {
         .channels = 1 + d[0] % 2, .height = 1 + d[1] % 6, .width = 1 + d[2] % 12,
         .kernel_h = 1 + d[3] % 4, .kernel_w = 1 + d[4] % 5,
-        .stride_h = 1 + d[5] % 2, .stride_w = 1 + d[6] % 2,
+        .stride_h = 1 + d[5] % 3, .stride_w = 1 + d[6] % 3,
         .dilation_h = 1 + d[7] % 3, .dilation_w = 1 + d[8] % 3,
         .pad_top = d[9] % 12 - 4, .pad_left = d[10] % 16 - 4,
         .out_h = 1 + d[11] % 6, .out_w = 1 + d[12] % 12,
@@ -149,7 +149,7 @@ static const struct {
     const char *inputs[CASE_INPUTS], *attributes;
 } convolutions[] = {
     /* all columns of an image do not fit into a tile */
-    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[8, 64, 3, 3]", "[8]"}, "pads 1 1 1 1"},
+    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[12, 64, 3, 3]", "[12]"}, "pads 1 1 1 1"},
     {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 40, 27, 29]", "[5, 40, 5, 5]"}, NULL},
     {{{2, 3}, {2, 1}, {3, 1}, 2},
      {"[-1, 128, 41, 43]", "[6, 64, 3, 4]", "[6]"},
