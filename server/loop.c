@@ -130,17 +130,30 @@ static int64_t read_mailbox(struct loop *l, struct accepted *taken)
 
 /* Whether a loop that gets no connections any more has nothing left to do. An open connection
  * may be about to send a request: it gets a little time. */
-static bool is_over(struct loop *l, int64_t close_by, uint64_t *finished, int64_t *quiet_since)
+static bool is_over(struct loop *l, int64_t now, uint64_t *finished, int64_t *quiet_since)
 {
-    int64_t now = clock_now();
-    if (now >= close_by)
-        return true;
     if (http_n_requests(l->http) > 0 || http_n_finished(l->http) != *finished) {
         *finished = http_n_finished(l->http);
         *quiet_since = now;
         return false;
     }
     return http_n_connections(l->http) == 0 || now - *quiet_since > CLOSING_QUIET * 1000000LL;
+}
+
+/* The loops end together: what is open at one would be neither answered nor closed while
+ * another one still waits for a request. */
+static bool ends(struct loop *l, int64_t close_by, uint64_t *finished, int64_t *quiet_since)
+{
+    const struct server *s = l->server;
+    int64_t now = clock_now();
+
+    if (now >= close_by)
+        return true;
+    atomic_store(&l->over, is_over(l, now, finished, quiet_since));
+    for (int i = 0; i < s->n_loops; i++)
+        if (!atomic_load(&s->loops[i].over))
+            return false;
+    return true;
 }
 
 static void let_others_run(struct loop *l)
@@ -185,7 +198,7 @@ static void *run_loop(void *arg)
             }
             http_run(l->http); /* reads, fills the batches, and answers */
         } while (batcher_run(l->batcher));
-        if (close_by && is_over(l, close_by, &finished, &quiet_since))
+        if (close_by && ends(l, close_by, &finished, &quiet_since))
             break;
     }
     return NULL;

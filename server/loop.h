@@ -41,6 +41,7 @@ struct loop {
 
     atomic_bool mail;           /* there is something in the mailbox */
     atomic_bool woken;          /* `wake` was written, or is about to be, and was not read */
+    atomic_bool over;           /* it has nothing left to do, as far as it knows */
     pthread_mutex_t lock;       /* guards what follows */
     pthread_cond_t taken;       /* table_waits became NULL */
     int n_accepted;

@@ -89,6 +89,34 @@ static void a_request_that_is_being_sent_is_waited_for(void **state)
     fixture_close(&f);
 }
 
+/* Neighbours in the order of arrival are at different loops. */
+static void who_is_quiet_is_answered_as_long_as_others_are_waited_for(void **state)
+{
+    static const char *const arguments[] = {"--threads", "2", NULL};
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, arguments);
+    int quiet = socket_connect(f.port), fd = socket_connect(f.port);
+    socket_send(quiet, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_int_equal(socket_answer(quiet, NULL, 0), 200);
+    socket_send(fd, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n"
+                    "Expect: 100-continue\r\n\r\n");
+    assert_int_equal(socket_answer(fd, NULL, 0), 100);
+    assert_int_equal(kill(f.pid, SIGTERM), 0);
+    sleep(1); /* much more than a loop waits for requests that nobody has begun */
+    socket_send(quiet, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n"
+                       "{\"instances\":[[1,2,3,4]]}");
+    assert_int_equal(socket_answer(quiet, NULL, 0), 200);
+    socket_send(fd, "{\"instances\":[[1,2,3,4]]}");
+    assert_int_equal(socket_answer(fd, NULL, 0), 200);
+    close(quiet);
+    close(fd);
+    assert_int_equal(fixture_wait(&f), 0);
+    fixture_close(&f);
+}
+
 static void a_drain_ends_with_its_timeout(void **state)
 {
     static const char *const arguments[] = {"--drain-timeout", "0.2", NULL};
@@ -137,6 +165,7 @@ int main(void)
         cmocka_unit_test(clients_that_reconnect_lose_nothing_that_was_read),
         cmocka_unit_test(a_drain_turns_unready_and_goes_on_serving_for_the_delay),
         cmocka_unit_test(a_request_that_is_being_sent_is_waited_for),
+        cmocka_unit_test(who_is_quiet_is_answered_as_long_as_others_are_waited_for),
         cmocka_unit_test(a_drain_ends_with_its_timeout),
         cmocka_unit_test(what_waits_when_the_time_is_over_is_told_so),
     };
