@@ -305,6 +305,15 @@ static int set_bias(struct passes *p, const struct linear *l, const nn_real *bia
     return write_constant(p, l, 2, &shape, bias);
 }
 
+/* Whether scaled weights of n elements may stand beside those that other nodes read. */
+static bool may_scale(struct passes *p, const struct linear *l, const struct affine *a,
+                      int64_t n)
+{
+    size_t bytes = (size_t)n * sizeof(nn_real);
+    bool shared = p->uses[passes_input(p, l->node, 1)] > 1;
+    return all_are(a->scale, a->n, 1) || passes_may_copy(p, bytes, shared ? 0 : bytes);
+}
+
 /* 1: folded; 0: that would leave the normal numbers, or cancel, or take too long; -1: no
  * memory. */
 static int fold(struct passes *p, const struct linear *l, const struct affine *a, bool before)
@@ -313,7 +322,7 @@ static int fold(struct passes *p, const struct linear *l, const struct affine *a
     if ((double)n > p->budget)
         return 0;
     p->budget -= (double)n;
-    if (before && cancellation(l, a) > MAX_CANCELLATION)
+    if ((before && cancellation(l, a) > MAX_CANCELLATION) || !may_scale(p, l, a, n))
         return 0;
     nn_real *weights = calloc((size_t)n + 1, sizeof *weights);
     nn_real *bias = calloc((size_t)l->outputs + 1, sizeof *bias);

@@ -31,7 +31,7 @@ static bool is_constant(const struct graph *g, int value)
 
 static bool worth_folding(struct passes *p, const struct graph_node *n)
 {
-    size_t in = 0, out = 0;
+    size_t in = 0, own = 0, out = 0;
     int n_present = 0;
     for (int i = 0; i < n->n_inputs; i++) {
         int value = passes_input(p, n, i);
@@ -40,14 +40,16 @@ static bool worth_folding(struct passes *p, const struct graph_node *n)
         if (!is_constant(p->g, value))
             return false;
         in += value_bytes(p->g, value);
+        own += p->uses[value] == 1 ? value_bytes(p->g, value) : 0;
         n_present++;
     }
     for (int i = 0; i < n->n_outputs; i++)
         if (n->outputs[i] != GRAPH_NONE)
             out += value_bytes(p->g, n->outputs[i]);
     return n_present > 0 && out <= FOLD_MAX_BYTES &&
-           out <= FOLD_MAX_GROWTH * in + FOLD_FREE_BYTES &&
-           n->scratch <= FOLD_MAX_BYTES && n->flops + (double)out <= p->budget;
+           out <= FOLD_MAX_GROWTH * in + FOLD_FREE_BYTES && n->scratch <= FOLD_MAX_BYTES &&
+           n->flops + (double)out <= p->budget &&
+           passes_may_copy(p, out, FOLD_MAX_GROWTH * own);
 }
 
 int fold_constants(struct passes *p, struct graph_node *n)

@@ -178,6 +178,16 @@ double passes_attribute(const struct graph_node *n, const char *name)
     return NAN;
 }
 
+bool passes_may_copy(struct passes *p, size_t bytes, size_t freed)
+{
+    if (bytes <= freed)
+        return true;
+    if (bytes - freed > p->copies)
+        return false;
+    p->copies -= bytes - freed;
+    return true;
+}
+
 bool passes_is(const struct graph_node *n, const char *op)
 {
     return strcmp(n->op->name, op) == 0;
@@ -331,7 +341,7 @@ int graph_optimize(struct graph *g, struct nn_error *error)
 {
     if (graph_infer(g, 1, error) != 0)
         return -1;
-    struct passes p = {.g = g, .budget = PASSES_BUDGET};
+    struct passes p = {.g = g, .budget = PASSES_BUDGET, .copies = PASSES_COPIES};
     int status = grow_arrays(&p, g->n_values + 1);
     p.removed = calloc((size_t)g->n_nodes + 1, sizeof *p.removed);
     if (status == 0 && p.removed) {

@@ -11,9 +11,15 @@
  * more is left as it is from there on. */
 #define PASSES_BUDGET 1e9
 
+/* What constants may take, in bytes, that are made of others which have to stay: where every
+ * step of an unrolled network folds something into the weights that all of them read, each
+ * would have its own. */
+#define PASSES_COPIES ((size_t)64 << 20)
+
 struct passes {
     struct graph *g;
     double budget;              /* what is left of it */
+    size_t copies;              /* what is left of PASSES_COPIES */
     int max_values;             /* room of the four arrays */
     int *uses;                  /* [n_values]: inputs of nodes and outputs of the graph */
     int *replaced_by;           /* [n_values]: another value, or itself */
@@ -53,6 +59,9 @@ int passes_add_constant(struct passes *p, const char *like, const struct nn_shap
 
 /* An attribute as a number: of an int, a float, or the index of a choice. */
 double passes_attribute(const struct graph_node *n, const char *name);
+
+/* Whether a constant of `bytes` may be made of some of which `freed` bytes go. */
+bool passes_may_copy(struct passes *p, size_t bytes, size_t freed);
 
 bool passes_is(const struct graph_node *n, const char *op);
 

@@ -476,6 +476,34 @@ static void what_cancels_or_vanishes_is_not_folded(void **state)
     CHECK(rows);
 }
 
+/* Every step of an unrolled network would have weights of its own: 4 MiB each, of 64 that
+ * copies may take. */
+static void folding_does_not_multiply_shared_weights(void **state)
+{
+    (void)state;
+    enum { STEPS = 40, SIDE = sizeof(nn_real) == sizeof(float) ? 1024 : 724 };
+    for (int way = 0; way < 2; way++) {
+        static char text[STEPS * 80 + 100];
+        char last[16] = "x";
+        int at = sprintf(text, "input x -1 %d; weight w %d %d; values half = 0.5; ", SIDE, SIDE,
+                         SIDE);
+        for (int i = 0; i < STEPS; i++) {
+            if (way == 0)
+                at += sprintf(text + at, "node g%d = Gemm %s w; node h%d = Mul g%d half; ", i,
+                              last, i, i);
+            else
+                at += sprintf(text + at, "node g%d = Mul w half; node h%d = Gemm %s g%d; ", i,
+                              i, last, i);
+            sprintf(last, "h%d", i);
+        }
+        sprintf(text + at, "output %s", last);
+        struct graph *g = graph_text(text);
+        assert_int_equal(graph_optimize(g, NULL), 0);
+        assert_in_range(count_nodes(g, "Mul"), STEPS - 17, STEPS - 14);
+        graph_free(g);
+    }
+}
+
 static void a_long_chain_takes_no_time(void **state)
 {
     (void)state;
@@ -510,6 +538,7 @@ int main(void)
         cmocka_unit_test(what_is_not_finite_is_not_folded),
         cmocka_unit_test(random_networks_compute_the_same),
         cmocka_unit_test(what_cancels_or_vanishes_is_not_folded),
+        cmocka_unit_test(folding_does_not_multiply_shared_weights),
         cmocka_unit_test(a_long_chain_takes_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
