@@ -61,6 +61,7 @@ struct http_daemon {
     int quiet_turns; /* since the library last called us */
     size_t unpacking; /* bytes of work that are left for it in this turn */
     bool unfinished;  /* a body waits for the next turn to be unpacked further */
+    bool closing;     /* nobody would finish what the application takes now */
 };
 
 const char *http_header(const struct http_request *r, const char *name)
@@ -250,7 +251,8 @@ static void resume(struct http_request *r)
 static bool wait_for_refusal(struct http_request *r)
 {
     struct http_daemon *d = r->daemon;
-    if (r->refused || is_draining(d) || (r->shed != SHED_FULL && r->shed != SHED_BYTES))
+    if (r->refused || d->closing || is_draining(d) ||
+        (r->shed != SHED_FULL && r->shed != SHED_BYTES))
         return false;
     r->refused = true;
     if (!pacing_keep(&d->pacing, &r->paced, clock_now()))
@@ -266,6 +268,11 @@ static void end(struct http_request *r, bool sent)
 {
     r->daemon->application.finished(r, sent);
     http_request_free(r);
+}
+
+static int refuse_at_end(struct http_request *r)
+{
+    return http_shed(r, SHED_DRAINING, http_error(r, 503, "the server is stopping"));
 }
 
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *path,
@@ -296,6 +303,8 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
             return MHD_YES; /* and is called again */
         }
     }
+    if (!r->status && d->closing)
+        r->status = refuse_at_end(r);
     if (!r->status) {
         int status = d->application.answer(r);
         if (status == HTTP_PENDING || status == HTTP_SUSPENDED) {
@@ -464,13 +473,12 @@ struct http_daemon *http_open(const struct http_application *application, struct
 
 void http_close(struct http_daemon *d)
 {
+    d->closing = true;
     while (pacing_end(&d->pacing))
         continue;
     /* The library aborts when it is stopped with a suspended connection. */
     while (d->suspended)
-        http_finish(d->suspended,
-                    http_shed(d->suspended, SHED_DRAINING,
-                              http_error(d->suspended, 503, "the server is stopping")));
+        http_finish(d->suspended, refuse_at_end(d->suspended));
     MHD_run(d->library); /* resumes, and asks for the answers */
     MHD_run(d->library); /* and sends them */
     MHD_stop_daemon(d->library);
