@@ -10,6 +10,7 @@
 
 /* The part of an output that belongs to the request. */
 struct part {
+    int output;
     const struct nn_tensor *tensor;
     struct nn_shape shape;
     bool rows; /* begins with the batch */
@@ -20,7 +21,7 @@ static struct part part_of(const struct nn_model *model, int output,
                            const struct nn_tensor *tensor, int64_t first, int64_t n)
 {
     const struct nn_shape *declared = &nn_model_output(model, output)->shape;
-    struct part p = {.tensor = tensor, .shape = tensor->shape, .elements = 1};
+    struct part p = {output, .tensor = tensor, .shape = tensor->shape, .elements = 1};
     p.rows = declared->rank > 0 && declared->dims[0] < 0;
     /* Where rows are mixed all is the request's, however many rows came of its n. */
     bool shared = p.rows && !nn_model_unbatched(model);
@@ -42,8 +43,17 @@ static size_t element_size(const struct part *p)
 struct class
 {
     double value;
+    uint64_t whole; /* tells apart what is one double */
     int64_t index;
 };
+
+/* Ordered like the 64-bit integer that element i is; 0: it is none, and its double is exact. */
+static uint64_t whole_number(const struct nn_tensor *tensor, int64_t i)
+{
+    if (tensor->datatype == NN_INT64)
+        return (uint64_t)((const int64_t *)tensor->data)[i] ^ (uint64_t)1 << 63;
+    return tensor->datatype == NN_UINT64 ? ((const uint64_t *)tensor->data)[i] : 0;
+}
 
 /* The largest first, of equal ones the first; what is no number comes last. */
 static int by_value(const void *a, const void *b)
@@ -54,17 +64,26 @@ static int by_value(const void *a, const void *b)
             return isnan(x->value) ? 1 : -1;
     } else if (x->value != y->value) {
         return x->value > y->value ? -1 : 1;
+    } else if (x->whole != y->whole) {
+        return x->whole > y->whole ? -1 : 1;
     }
     return x->index < y->index ? -1 : 1;
 }
 
-/* "value:index" or "value:index:label" */
-static void write_class(struct buffer *text, const struct class *class,
-                        const struct nn_model *model, int64_t n_classes)
+/* "value:index" or "value:index:label"; the value as std::to_string() of C++ writes its type.
+ */
+static void write_class(struct buffer *text, const struct nn_tensor *tensor, int64_t at,
+                        int64_t index, const char *label)
 {
-    buffer_printf(text, "%f:%lld", class->value, (long long)class->index);
-    if (nn_model_n_labels(model) == n_classes)
-        buffer_printf(text, ":%s", nn_model_label(model, (int)class->index));
+    if (nn_datatype_is_real(tensor->datatype))
+        buffer_printf(text, "%f", nn_tensor_element(tensor, at));
+    else if (tensor->datatype == NN_BOOL)
+        buffer_printf(text, "%d", nn_tensor_element(tensor, at) != 0);
+    else
+        json_write_element(text, tensor, at);
+    buffer_printf(text, ":%lld", (long long)index);
+    if (label)
+        buffer_printf(text, ":%s", label);
 }
 
 /* An element of a BYTES tensor: as JSON, or its length and bytes. */
@@ -94,17 +113,22 @@ static int write_classes(struct buffer *out, const struct part *p, const struct 
 {
     int64_t rows = p->rows ? p->shape.dims[0] : 1, n = p->elements / rows;
     struct class *classes = reallocarray(NULL, (size_t)n, sizeof *classes);
+    bool labelled = p->output == 0 && nn_model_n_labels(model) == n;
     struct buffer text = {0};
 
     if (!classes)
         return -1;
     for (int64_t row = 0; row < rows; row++) {
+        int64_t first = p->first + row * n;
         for (int64_t i = 0; i < n; i++)
-            classes[i] = (struct class){nn_tensor_element(p->tensor, p->first + row * n + i), i};
+            classes[i] = (struct class){nn_tensor_element(p->tensor, first + i),
+                                        whole_number(p->tensor, first + i), i};
         qsort(classes, (size_t)n, sizeof *classes, by_value);
         for (int64_t i = 0; i < k; i++) {
+            int64_t index = classes[i].index;
             text.size = 0;
-            write_class(&text, &classes[i], model, n);
+            write_class(&text, p->tensor, first + index, index,
+                        labelled ? nn_model_label(model, (int)index) : NULL);
             add_bytes(out, &text, binary, row > 0 || i > 0);
         }
     }

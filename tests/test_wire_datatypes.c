@@ -104,6 +104,10 @@ static int open_server(void **state)
                  row->datatype);
         publish_graph(c.server.models, row->datatype, 1, graph, NULL);
     }
+    publish_graph(c.server.models, "twice", 1,
+                  "{\"inputs\":[" PORT("x", "FP32", "[-1,2]") "],\"nodes\":[" IDENTITY(
+                      "x", "y") "," IDENTITY("x", "z") "],\"outputs\":[\"y\",\"z\"]}",
+                  "[\"no\",\"yes\"]");
     fixture_serve(&c.server, (const char *const[]){"--threads", "1", NULL});
     c.client = client_new();
     return 0;
@@ -281,6 +285,52 @@ static void binary_data_comes_back_bit_by_bit(void **state)
     }
 }
 
+static void classes_are_written_as_their_type(void **state)
+{
+    static const struct {
+        const char *datatype, *numbers, *classes;
+    } cases[] = {
+        {"FP32", "-1,2.5", "\"2.500000:1\",\"-1.000000:0\""},
+        {"INT8", "-128,127", "\"127:1\",\"-128:0\""},
+        {"UINT32", "4294967295,0", "\"4294967295:0\",\"0:1\""},
+        {"BOOL", "false,true", "\"1:1\",\"0:0\""},
+        /* One double, but two numbers. */
+        {"INT64", "9007199254740992,9007199254740993",
+         "\"9007199254740993:1\",\"9007199254740992:0\""},
+        {"INT64", "-9007199254740992,-9007199254740993",
+         "\"-9007199254740992:0\",\"-9007199254740993:1\""},
+        {"UINT64", "18446744073709551614,18446744073709551615",
+         "\"18446744073709551615:1\",\"18446744073709551614:0\""},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(path, sizeof path, "/v2/models/%s/infer", cases[i].datatype);
+        snprintf(
+            body, sizeof body,
+            "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"%s\",\"shape\":[1,2],\"data\":[%s]}],"
+            "\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":2}}]}",
+            cases[i].datatype, cases[i].numbers);
+        snprintf(wanted, sizeof wanted, "\"shape\":[1,2],\"data\":[%s]}]}", cases[i].classes);
+        post(200, wanted);
+    }
+}
+
+/* A bundle names the classes of its first output. */
+static void labels_belong_to_the_first_output(void **state)
+{
+    static const char request[] =
+        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[1,2]}],"
+        "\"outputs\":[{\"name\":\"z\",\"parameters\":{\"classification\":1}},"
+        "{\"name\":\"y\",\"parameters\":{\"classification\":1}}]}";
+    (void)state;
+    v2_expect(
+        &c, "POST", "/v2/models/twice/infer", NULL, request, strlen(request), 200,
+        "{\"model_name\":\"twice\",\"model_version\":\"1\",\"outputs\":["
+        "{\"name\":\"z\",\"datatype\":\"BYTES\",\"shape\":[1,1],\"data\":[\"2.000000:1\"]},"
+        "{\"name\":\"y\",\"datatype\":\"BYTES\",\"shape\":[1,1],"
+        "\"data\":[\"2.000000:1:yes\"]}]}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +339,8 @@ int main(void)
         cmocka_unit_test(numbers_come_back_as_json),
         cmocka_unit_test(metadata_names_every_datatype),
         cmocka_unit_test(binary_data_comes_back_bit_by_bit),
+        cmocka_unit_test(classes_are_written_as_their_type),
+        cmocka_unit_test(labels_belong_to_the_first_output),
     };
     return cmocka_run_group_tests(tests, open_server, close_server);
 }
