@@ -25,11 +25,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
-enum { MOST = 20000, PATIENCE = 30000 /* milliseconds */ };
+enum { MOST = 20000, ANSWER_SIZE = 1024, PATIENCE = 30000 /* milliseconds */ };
 
 static struct failing_malloc *control;
 static char control_path[] = "/tmp/predictd-memory-XXXXXX";
@@ -97,22 +99,26 @@ static void need_server(void)
 static const double x[4] = {1, 2, 3, 4};
 static const char body[] = "{\"instances\":[[1,2,3,4]]}";
 static char large[400001]; /* the same behind as many blanks */
+static char packed[64];    /* the same, for Content-Encoding: deflate */
+static size_t packed_size;
 
 /* The forms of the same prediction, and what stands before its numbers in the answer. */
 static const struct form {
     const char *path, *body, *numbers;
+    const char *headers; /* whole lines; then body and answer are packed */
 } forms[] = {
-    {"/predict", body, "[["},
+    {"/predict", body, "[[", NULL},
     {"/v2/models/m/infer",
      "{\"id\":\"1\",\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,4],"
      "\"data\":[1,2,3,4]}]}",
-     "\"data\":["},
-    {"/v1/models/m:predict", body, "[["},
-    {"/v1/models/m/versions/1:predict", "{\"inputs\":{\"x\":[[1,2,3,4]]}}", "[["},
-    {"/models/m/versions/1/predict", large, "[["},
-    {"/models/apart/predict", body, "[["}, /* by worker threads */
-    {"/models/mean/predict", body, "[["},  /* by its members, here */
-    {"/models/apart_mean/predict", body, "[["},
+     "\"data\":[", NULL},
+    {"/v1/models/m:predict", body, "[[", NULL},
+    {"/v1/models/m/versions/1:predict", "{\"inputs\":{\"x\":[[1,2,3,4]]}}", "[[", NULL},
+    {"/models/m/versions/1/predict", large, "[[", NULL},
+    {"/models/apart/predict", body, "[[", NULL}, /* by worker threads */
+    {"/models/mean/predict", body, "[[", NULL},  /* by its members, here */
+    {"/models/apart_mean/predict", body, "[[", NULL},
+    {"/predict", packed, "[[", "Content-Encoding: deflate\r\nAccept-Encoding: deflate\r\n"},
 };
 
 /* Which of the scales 1 and 2 the answer is from; fails where it is from neither. */
@@ -134,25 +140,43 @@ static int scale_of(const struct form *form, const char *answer)
 
 static int must_predict(const struct fixture *f)
 {
-    char answer[1024];
+    char answer[ANSWER_SIZE];
     assert_int_equal(request(f->port, "POST", "/predict", body, answer, sizeof answer), 200);
     return scale_of(&forms[0], answer);
 }
 
+static void unpack(char *answer, size_t size)
+{
+    char text[ANSWER_SIZE];
+    uLongf length = sizeof text - 1;
+    assert_true(size <= sizeof text);
+    assert_int_equal(uncompress((Bytef *)text, &length, (const Bytef *)answer, size), Z_OK);
+    text[length] = 0;
+    memcpy(answer, text, length + 1);
+}
+
 /* A request while memory runs out: a status of the server's, or none. */
-static int try(int port, const char *path, const char *text, char *answer, size_t size)
+static int try_form(int port, const struct form *form, char *answer, size_t size)
 {
     char head[256];
+    size_t length = form->headers ? packed_size : strlen(form->body);
     answer[0] = 0;
-    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n",
-             path, strlen(text));
+    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: a\r\n%sContent-Length: %zu\r\n\r\n",
+             form->path, form->headers ? form->headers : "", length);
     int fd = socket_connect(port);
     assert_true(fd >= 0);
     socket_send(fd, head);
-    socket_send(fd, text);
+    send(fd, form->body, length, MSG_NOSIGNAL);
     int status = socket_answer(fd, answer, size);
     close(fd);
+    if (form->headers && *answer && *answer != '{')
+        unpack(answer, size);
     return status;
+}
+
+static int try(int port, const char *path, const char *text, char *answer, size_t size)
+{
+    return try_form(port, &(struct form){.path = path, .body = text}, answer, size);
 }
 
 static void assert_defined(int status, const char *answer)
@@ -185,18 +209,19 @@ static void start(struct fixture *f, void (*publish)(const struct fixture *f))
     publish_linear(f->models, "m", 1, 1);
     if (publish)
         publish(f);
-    fixture_start(f, (const char *[]){"--threads", "1", "--default-model", "m", NULL});
+    fixture_start(f, (const char *[]){"--threads", "1", "--default-model", "m",
+                                      "--compress-min", "1", NULL});
     fixture_wait_ready(f);
 }
 
 static void torture_predictions(const struct fixture *f, const struct form *form, bool sticky)
 {
-    char answer[1024];
+    char answer[ANSWER_SIZE];
     long failed = 1;
     for (long n = 0; failed; n++) {
         assert_in_range(n, 0, MOST);
         arm(n, sticky);
-        int status = try(f->port, form->path, form->body, answer, sizeof answer);
+        int status = try_form(f->port, form, answer, sizeof answer);
         failed = disarm();
         if (status == 200)
             assert_int_equal(scale_of(form, answer), 1);
@@ -214,6 +239,9 @@ static void a_prediction_without_memory_harms_no_other(void **state)
     need_server();
     memset(large, ' ', sizeof large - sizeof body);
     memcpy(large + sizeof large - sizeof body, body, sizeof body);
+    packed_size = sizeof packed;
+    assert_int_equal(compress((Bytef *)packed, &packed_size, (const Bytef *)body, strlen(body)),
+                     Z_OK);
     start(&f, publish_others);
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         torture_predictions(&f, &forms[i], false);
