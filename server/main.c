@@ -28,6 +28,7 @@ enum {
     OTHER_DESCRIPTORS = 5,      /* kept for reading models and for accepting */
     NO_DESCRIPTORS_PAUSE = 100, /* milliseconds without accepting when there are none */
     BUSY_PAUSE = 2,             /* the same when no loop has taken what it was given */
+    ACCEPTED_AT_ONCE = 64,      /* before signals and the other listener have their turn */
     WAITING_BYTES = 256 << 20,  /* of rows that wait for workers */
 };
 
@@ -56,7 +57,7 @@ static void on_signal(int signal)
     if (signal != SIGHUP && atomic_exchange(&ending, true))
         _exit(128 + signal);
     ssize_t written = write(signal_pipe[1], &byte, 1);
-    (void)written;              /* a full pipe is full of reloads to come */
+    (void)written; /* a full pipe will be read */
     errno = saved;
 }
 
@@ -94,15 +95,15 @@ static struct loop *next_loop(struct acceptor *a, int listener)
     return found;
 }
 
-/* Everything that the kernel has queued. */
-static void accept_all(struct acceptor *a, int listener)
+/* What the kernel has queued, up to so many connections. Returns how many. */
+static int accept_some(struct acceptor *a, int listener, int most)
 {
-    for (;;) {
+    for (int n = 0; n < most;) {
         struct accepted accepted = {.size = sizeof accepted.address};
         struct loop *loop = next_loop(a, listener);
         if (!loop) {
             a->pause = a->pause ? a->pause : BUSY_PAUSE;
-            return;
+            return n;
         }
         accepted.socket = accept4(a->listeners[listener], (struct sockaddr *)&accepted.address,
                                   &accepted.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -111,6 +112,7 @@ static void accept_all(struct acceptor *a, int listener)
             if (listener == DATA)
                 a->turn = (unsigned)loop->index + 1;
             loop_give(loop, &accepted);
+            n++;
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
@@ -121,8 +123,22 @@ static void accept_all(struct acceptor *a, int listener)
             a->warned = true;
             a->pause = NO_DESCRIPTORS_PAUSE;
         }
-        return;
+        return n;
     }
+    return most;
+}
+
+/* What the kernel has queued by now, as soon as the loops have room for it; others may come for
+ * ever. */
+static void accept_rest(struct acceptor *a, int listener, int64_t until)
+{
+    int left = SYSTEM_QUEUE + 1;
+    do {
+        a->pause = 0;
+        left -= accept_some(a, listener, left);
+        if (a->pause)
+            poll(NULL, 0, BUSY_PAUSE);
+    } while (left > 0 && a->pause == BUSY_PAUSE && clock_now() < until);
 }
 
 /* Accepts until a signal comes or, when `until` is not 0, that time does. Returns the signal
@@ -141,11 +157,12 @@ static int accept_until(struct acceptor *a, int64_t until)
         poll(events, a->pause ? 1 : 3, (int)left);
         a->pause = 0;
 
-        unsigned char signal;
-        if (read(signal_pipe[0], &signal, 1) == 1)
-            return signal;
-        accept_all(a, DATA);
-        accept_all(a, ADMIN);
+        accept_some(a, DATA, ACCEPTED_AT_ONCE);
+        accept_some(a, ADMIN, ACCEPTED_AT_ONCE);
+        /* All hangups are one; what ends may stand behind them, or have found no room. */
+        unsigned char signals[64];
+        if (read(signal_pipe[0], signals, sizeof signals) > 0)
+            return atomic_load(&ending) ? SIGTERM : SIGHUP;
     }
 }
 
@@ -195,7 +212,7 @@ static int64_t drain(struct acceptor *a)
     while (accept_until(a, closing))
         ;                       /* no reloads any more */
     for (int i = 0; i < LISTENERS; i++) {
-        accept_all(a, i);
+        accept_rest(a, i, close_by);
         close(a->listeners[i]);
     }
     if (!registry_stop(s->registry, moment_after(close_by))) {

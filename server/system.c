@@ -118,7 +118,7 @@ static int listen_on(const struct sockaddr *address, socklen_t size, bool both)
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (address->sa_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
-    if (bind(fd, address, size) < 0 || listen(fd, 1024) < 0) {
+    if (bind(fd, address, size) < 0 || listen(fd, SYSTEM_QUEUE) < 0) {
         int why = errno;
         close(fd);
         errno = why;

@@ -23,6 +23,8 @@ int system_read_file(struct buffer *text, const char *path, size_t most,
 /* Whether `host` is an address of this machine's loopback, or "localhost". */
 bool system_is_loopback(const char *host);
 
+enum { SYSTEM_QUEUE = 1024 }; /* connections that the kernel holds until they are accepted */
+
 /* A listening, non-blocking socket. "0.0.0.0" and "::" mean every address of both
  * protocols, as far as the machine has them. Port 0 takes a free one; *port is the one
  * taken. -1: the error names the host and port. */

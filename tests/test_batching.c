@@ -309,13 +309,12 @@ static void a_full_queue_refuses_and_others_go_on(void **state)
 }
 
 /* More than a loop's mailbox holds while it computes. */
-static void connections_wait_for_a_loop_that_is_busy(void **state)
+static void connect_to_a_busy_loop(bool stop)
 {
     enum { CONNECTIONS = 1500 };
     static int fds[CONNECTIONS];
     struct rlimit limit;
     struct fixture f;
-    (void)state;
 
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
@@ -328,10 +327,25 @@ static void connections_wait_for_a_loop_that_is_busy(void **state)
         fds[i] = socket_connect(f.port);
         socket_send(fds[i], "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
     }
+    if (stop)
+        assert_int_equal(kill(f.pid, SIGTERM), 0);
     for (int i = 0; i < CONNECTIONS; i++)
         expect_ok(fds[i]);
     expect_ok(first);
-    fixture_end(&f);
+    assert_int_equal(stop ? fixture_wait(&f) : fixture_stop(&f), 0);
+    fixture_close(&f);
+}
+
+static void connections_wait_for_a_loop_that_is_busy(void **state)
+{
+    (void)state;
+    connect_to_a_busy_loop(false);
+}
+
+static void connections_that_wait_are_served_before_a_server_ends(void **state)
+{
+    (void)state;
+    connect_to_a_busy_loop(true);
 }
 
 static bool late_in_time(void)
@@ -564,6 +578,7 @@ int main(void)
         cmocka_unit_test(urgent_requests_go_first),
         cmocka_unit_test(a_full_queue_refuses_and_others_go_on),
         cmocka_unit_test(connections_wait_for_a_loop_that_is_busy),
+        cmocka_unit_test(connections_that_wait_are_served_before_a_server_ends),
         cmocka_unit_test(what_waited_too_long_is_answered_in_time),
         cmocka_unit_test(a_model_that_is_asked_to_waits_for_a_preferred_batch),
         cmocka_unit_test(large_bodies_are_read_by_workers),
