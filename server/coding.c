@@ -40,6 +40,8 @@ enum coding coding_of(const char *content_encoding)
         return CODING_IDENTITY;
     const char *name = skip_blanks(content_encoding);
     size_t size = strcspn(name, " \t,;");
+    if (!*name)
+        return CODING_IDENTITY; /* a list of none */
     return *skip_blanks(name + size) ? CODING_UNKNOWN : named(name, size);
 }
 

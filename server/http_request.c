@@ -129,12 +129,14 @@ static void set_id(struct http_request *r, const char *id)
     }
 }
 
+/* The library leaves blanks behind a value, where they mean nothing. */
 static int64_t read_json_length(const char *text)
 {
     size_t digits = text ? strspn(text, "0123456789") : 0;
     if (!text)
         return -1;
-    return digits == 0 || digits > 18 || text[digits] ? -2 : strtoll(text, NULL, 10);
+    const char *rest = text + digits + strspn(text + digits, " \t");
+    return digits == 0 || digits > 18 || *rest ? -2 : strtoll(text, NULL, 10);
 }
 
 static enum http_method method_of(const char *name)

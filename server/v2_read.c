@@ -71,15 +71,17 @@ static int read_string(struct v2_reader *v, const char *what, struct json_text *
     return 0;
 }
 
-static int read_unsigned(struct v2_reader *v, const char *what, int64_t *value)
+/* Beyond INT64_MAX, which `max` may be, one number is as good as another. */
+static int read_unsigned(struct v2_reader *v, const char *what, uint64_t max, int64_t *value)
 {
+    uint64_t number;
     json_scan_space(&v->json.scan);
-    if (number_read_integer(&v->json.scan.p, v->json.scan.end, 0, INT64_MAX, value) !=
-        NUMBER_OK)
+    if (number_read_unsigned(&v->json.scan.p, v->json.scan.end, max, &number) != NUMBER_OK)
         return fail(v,
                     "Unable to parse '%s': attempt to access JSON non-unsigned-integer as "
                     "unsigned-integer",
                     what);
+    *value = number < INT64_MAX ? (int64_t)number : INT64_MAX;
     return 0;
 }
 
@@ -169,7 +171,7 @@ static int read_dimension(struct v2_reader *v, void *context)
     struct nn_shape *shape = context;
     if (shape->rank == NN_MAX_RANK)
         return fail(v, "Unable to parse 'shape': more than %d dimensions", NN_MAX_RANK);
-    return read_unsigned(v, "shape", &shape->dims[shape->rank++]);
+    return read_unsigned(v, "shape", INT64_MAX, &shape->dims[shape->rank++]);
 }
 
 static void print_shape(char text[256], const struct nn_shape *shape)
@@ -298,7 +300,7 @@ static int read_input_parameter(struct v2_reader *v, const struct json_text *key
     struct v2_input *in = context;
     if (!json_text_equal(key, "binary_data_size"))
         return skip_parameter(v, key);
-    return read_unsigned(v, "binary_data_size", &in->binary_size);
+    return read_unsigned(v, "binary_data_size", INT64_MAX, &in->binary_size);
 }
 
 static int read_input_name(struct v2_reader *v, struct v2_input *in)
@@ -326,8 +328,10 @@ static int read_input_member(struct v2_reader *v, const struct json_text *key, v
     struct v2_input *in = context;
     if (json_text_equal(key, "name"))
         return read_input_name(v, in);
+    if ((in->shaped && json_text_equal(key, "shape")) ||
+        (in->typed && json_text_equal(key, "datatype")))
+        return fail(v, "an input has '%.*s' twice", shown(key), key->begin);
     if (json_text_equal(key, "shape")) {
-        in->shape.rank = 0;
         in->shaped = true;
         return read_array(v, "shape", read_dimension, &in->shape);
     }
@@ -398,7 +402,7 @@ static int read_output_parameter(struct v2_reader *v, const struct json_text *ke
 {
     struct v2_wanted *w = context;
     if (json_text_equal(key, "classification"))
-        return read_unsigned(v, "classification", &w->classes);
+        return read_unsigned(v, "classification", UINT64_MAX, &w->classes);
     if (!json_text_equal(key, "binary_data"))
         return skip_parameter(v, key);
     w->said = true;
@@ -415,6 +419,8 @@ static int read_output_member(struct v2_reader *v, const struct json_text *key, 
         return read_object(v, "parameters", read_output_parameter, w);
     if (!json_text_equal(key, "name"))
         return skip(v);
+    if (w->index >= 0)
+        return fail(v, "an output has two names");
     if (read_string(v, "name", &name) != 0)
         return -1;
     for (int i = 0; i < nn_model_n_outputs(model); i++) {
@@ -476,9 +482,9 @@ static int read_parameter(struct v2_reader *v, const struct json_text *key, void
     if (json_text_equal(key, "binary_data_output"))
         return read_boolean(v, "binary_data_output", &v->all_binary);
     if (json_text_equal(key, "priority"))
-        return read_unsigned(v, "priority", &v->request->priority);
+        return read_unsigned(v, "priority", UINT64_MAX, &v->request->priority);
     if (json_text_equal(key, "timeout"))
-        return read_unsigned(v, "timeout", &v->request->timeout);
+        return read_unsigned(v, "timeout", UINT64_MAX, &v->request->timeout);
     return skip_parameter(v, key);
 }
 

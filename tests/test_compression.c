@@ -72,7 +72,7 @@ static void a_content_encoding_names_one_coding(void **state)
                 {"x-gzip", CODING_GZIP},        {" gzip\t", CODING_GZIP},
                 {"deflate", CODING_DEFLATE},    {"br", CODING_UNKNOWN},
                 {"gzip, gzip", CODING_UNKNOWN}, {"gzip,", CODING_UNKNOWN},
-                {"", CODING_UNKNOWN},           {"gzi", CODING_UNKNOWN},
+                {"", CODING_IDENTITY},          {"gzi", CODING_UNKNOWN},
                 {"gzip;q=1", CODING_UNKNOWN}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

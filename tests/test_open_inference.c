@@ -63,13 +63,21 @@ static const struct {
      "input 'x' must have exactly one of"},
     {"m", X(GOOD ",\"data\":[1]"), 400, "an input has 'data' twice"},
     {"m", X("\"name\":\"x\"," GOOD), 400, "an input has two names"},
+    {"m", X(GOOD ",\"shape\":[2,2]"), 400, "an input has 'shape' twice"},
+    {"m", X("\"datatype\":\"FP64\"," GOOD), 400, "an input has 'datatype' twice"},
+    {"m",
+     "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\",\"name\":\"y\"}]}",
+     400, "an output has two names"},
+    {"m", "{\"parameters\":{\"timeout\":18446744073709551616}}", 400,
+     "Unable to parse 'timeout'"},
     {"m", "{\"inputs\":[{\"name\":\"z\"," GOOD "}]}", 400,
      "unexpected inference input 'z' for model 'm'"},
     {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "},{\"name\":\"x\"," GOOD "}]}", 400,
      "input 'x' already exists in request"},
-    {"simple", "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
-               "\"data\":[1,2,3,4]}]}", 400,
-     "expected 2 inputs but got 1 inputs for model 'simple'"},
+    {"simple",
+     "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
+     "\"data\":[1,2,3,4]}]}",
+     400, "expected 2 inputs but got 1 inputs for model 'simple'"},
     {"m", X("\"shape\":[1,4],\"datatype\":\"FP64\",\"data\":[1,2,3,4]"), 400,
      "inference input 'x' data-type is 'FP64', but model 'm' expects 'FP32'"},
     {"m", X("\"shape\":[1,5],\"datatype\":\"FP32\",\"data\":[1,2,3,4,5]"), 400,
@@ -102,27 +110,39 @@ static const struct {
      "Failed to parse 'data' field: shape does not match true shape"},
     {"m", X("\"data\":[1,2,3]," FP32_1_4), 400, "Failed to parse 'data' field"},
     {"m", X(FP32_1_4 ",\"data\":7"), 400, "inputs.x: expected an array, got a number"},
-    {"m", X(FP32_1_4 ",\"data\":[1,2,3,\"a\"]"), 400, "inputs.x[3]: expected a number, got a string"},
-    {"m", X(FP32_1_4 ",\"data\":[1,2,3,1e39]"), 400, "inputs.x[3]: 1e39 is outside the range of FP32"},
+    {"m", X(FP32_1_4 ",\"data\":[1,2,3,\"a\"]"), 400,
+     "inputs.x[3]: expected a number, got a string"},
+    {"m", X(FP32_1_4 ",\"data\":[1,2,3,1e39]"), 400,
+     "inputs.x[3]: 1e39 is outside the range of FP32"},
     {"m", X(FP32_1_4 ",\"data\":[1,2,3,NaN]"), 400, "failed to parse the request JSON buffer"},
-    {"simple", "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
-               "\"data\":[1,2,3,2147483648]}]}", 400, "outside the range of INT32"},
-    {"simple", "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
-               "\"data\":[1,2,3,4.5]}]}", 400, "expected a whole number (INT32), got 4.5"},
-    {"simple", "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
-               "\"data\":[1,2,3,4]},{\"name\":\"INPUT1\",\"shape\":[2,4],\"datatype\":\"INT32\","
-               "\"data\":[1,2,3,4,5,6,7,8]}]}", 400,
-     "input 'INPUT1' batch size does not match other inputs for 'simple'"},
+    {"simple",
+     "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
+     "\"data\":[1,2,3,2147483648]}]}",
+     400, "outside the range of INT32"},
+    {"simple",
+     "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
+     "\"data\":[1,2,3,4.5]}]}",
+     400, "expected a whole number (INT32), got 4.5"},
+    {"simple",
+     "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,4],\"datatype\":\"INT32\","
+     "\"data\":[1,2,3,4]},{\"name\":\"INPUT1\",\"shape\":[2,4],\"datatype\":\"INT32\","
+     "\"data\":[1,2,3,4,5,6,7,8]}]}",
+     400, "input 'INPUT1' batch size does not match other inputs for 'simple'"},
     {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"z\"}]}", 400,
      "unexpected inference output 'z' for model 'm'"},
-    {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\"},{\"name\":\"y\"}]}",
+    {"m",
+     "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\"},{\"name\":\"y\"}]}",
      400, "output 'y' already exists in request"},
     {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{}]}", 400,
      "an output has no 'name'"},
-    {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\",\"parameters\":"
-          "{\"binary_data\":1}}]}", 400, "Unable to parse 'binary_data': expected a boolean"},
-    {"m", "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\",\"parameters\":"
-          "{\"classification\":-1}}]}", 400, "Unable to parse 'classification'"},
+    {"m",
+     "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\",\"parameters\":"
+     "{\"binary_data\":1}}]}",
+     400, "Unable to parse 'binary_data': expected a boolean"},
+    {"m",
+     "{\"inputs\":[{\"name\":\"x\"," GOOD "}],\"outputs\":[{\"name\":\"y\",\"parameters\":"
+     "{\"classification\":-1}}]}",
+     400, "Unable to parse 'classification'"},
     {"m", "{\"parameters\":{\"custom\":[1]}}", 400, "parameter 'custom' has invalid type"},
     {"m", "{\"parameters\":{\"triton_x\":1}}", 400, "'triton_' are reserved"},
     {"m", X(FP32_1_4 ",\"parameters\":{\"shared_memory_region\":\"r\"}"), 400,
@@ -289,7 +309,7 @@ static void json_requests_are_answered_in_json(void **state)
         /* members in another order, nested, unknown members, one output, id with an escape */
         {"/v2/models/simple/versions/1/infer?a=b",
          "{\"model_name\":\"simple\",\"outputs\":[{\"name\":\"OUTPUT1\",\"more\":{}}],"
-         "\"parameters\":{\"sequence_id\":7,\"priority\":1,\"timeout\":9,\"s\":\"t\",\"d\":1.5,"
+         "\"parameters\":{\"sequence_id\":7,\"priority\":1,\"timeout\":18446744073709551615,\"s\":\"t\",\"d\":1.5,"
          "\"b\":true},\"inputs\":[{\"data\":[[5,6,7,8],[1,2,3,4]],\"datatype\":\"INT32\","
          "\"shape\":[2,4],\"name\":\"INPUT1\",\"parameters\":{\"x\":1}},{\"name\":\"INPUT0\","
          "\"shape\":[2,4],\"datatype\":\"INT32\",\"data\":[0,0,0,0,0,0,0,0]}],"

@@ -228,6 +228,24 @@ static void a_body_in_pieces_is_read_like_any(void **state)
     close(fd);
 }
 
+/* RFC 9110, 5.5: blanks around a value are no part of it. */
+static void blanks_around_the_header_length_mean_nothing(void **state)
+{
+    static const float x[4] = {1, 2, 3, 4};
+    static const char json[] = X(FP32_1_4 ",\"parameters\":{\"binary_data_size\":16}");
+    char request[512], body[1024];
+    (void)state;
+    int fd = socket_connect(shared.server.port);
+    snprintf(request, sizeof request,
+             "POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\n"
+             "Inference-Header-Content-Length: \t %zu \t\r\nContent-Length: %zu\r\n\r\n%s",
+             sizeof json - 1, sizeof json - 1 + sizeof x, json);
+    socket_send(fd, request);
+    assert_int_equal(write(fd, x, sizeof x), sizeof x);
+    assert_int_equal(socket_answer(fd, body, sizeof body), 200);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +256,7 @@ int main(void)
         cmocka_unit_test(classes_come_as_counted_bytes),
         cmocka_unit_test(a_request_larger_than_a_batch_is_one_answer),
         cmocka_unit_test(a_body_in_pieces_is_read_like_any),
+        cmocka_unit_test(blanks_around_the_header_length_mean_nothing),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }
