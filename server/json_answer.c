@@ -280,7 +280,15 @@ int json_write_predictions(struct buffer *out, const struct nn_model *model,
                            const struct nn_tensor *outputs, int64_t first, int64_t n,
                            struct nn_error *error)
 {
-    for (int k = 0; k < nn_model_n_outputs(model); k++)
+    int n_outputs = nn_model_n_outputs(model);
+    if (n_outputs == 1 && nn_model_output(model, 0)->shape.rank == 0) {
+        /* Predictions are a list, also where there is one for all rows. */
+        buffer_add(out, "[", 1);
+        int result = json_write_columns(out, model, outputs, first, n, error);
+        buffer_add(out, "]", 1);
+        return result;
+    }
+    for (int k = 0; k < n_outputs; k++)
         if (!has_rows(model, k, &outputs[k], n))
             return json_write_columns(out, model, outputs, first, n, error);
 

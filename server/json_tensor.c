@@ -112,9 +112,12 @@ static int read_array(struct json_reader *r, read_function *read, struct json_co
     return 0;
 }
 
+/* Reads the rows of an input; the one value of a scalar may stand alone. */
 static int read_column(struct json_reader *r, struct json_column *c)
 {
     r->column = c;
+    if (c->port->shape.rank == 0 && json_scan_peek(&r->scan) != '[')
+        return json_reader_row(r, c);
     return read_array(r, json_reader_row, c);
 }
 

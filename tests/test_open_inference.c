@@ -510,6 +510,10 @@ static void a_model_is_loaded_over_the_admin_port(void **state)
         {"/v2/repository/models/m/load", "{\"parameters\":{\"file:1/model.x\":\"AAAA\"}}", 400,
          "{\"error\":\"load takes no parameters: a model is loaded as it lies in the folder of "
          "models\"}"},
+        {"/v2/repository/models/m/load", "[]", 400,
+         "{\"error\":\"expected {\\\"parameters\\\": {…}} or nothing\"}"},
+        {"/v2/repository/models/m/load", "{\"parameters\":[]}", 400,
+         "{\"error\":\"parameters: expected an object\"}"},
         {"/v2/repository/models/none/load", NULL, 404,
          "{\"error\":\"failed to load 'none', there is no such model\"}"},
         {"/v2/repository/models/..%2Fx/load", NULL, 404,

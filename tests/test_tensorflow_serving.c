@@ -35,6 +35,15 @@ static const char sum_graph[] =
     "{\"inputs\":[" PORT("x", "FP32", "[-1,2]") "],\"nodes\":[{\"op\":\"ReduceSum\","
     "\"inputs\":[\"x\"],\"outputs\":[\"y\"]}],\"outputs\":[\"y\"]}";
 
+/* An input of rank 0, alone and beside rows. */
+static const char scalar_graph[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[]}],\"nodes\":[{\"op\":"
+    "\"Neg\",\"inputs\":[\"x\"],\"outputs\":[\"y\"]}],\"outputs\":[\"y\"]}";
+static const char scaled_graph[] =
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,2]},{\"name\":\"scale\","
+    "\"datatype\":\"FP32\",\"shape\":[]}],\"nodes\":[{\"op\":\"Mul\",\"inputs\":[\"x\",\"scale\"],"
+    "\"outputs\":[\"y\"]}],\"outputs\":[\"y\"]}";
+
 static struct fixture shared;
 static struct client *client;
 
@@ -57,6 +66,8 @@ static int open_shared(void **state)
     publish_half_plus_two("single", 1, HALF_PLUS_TWO("[-1,1]"));
     publish_graph(shared.models, "pair", 1, pair_graph, NULL);
     publish_graph(shared.models, "sum", 1, sum_graph, NULL);
+    publish_graph(shared.models, "scalar", 1, scalar_graph, NULL);
+    publish_graph(shared.models, "scaled", 1, scaled_graph, NULL);
     publish_graph(shared.models, "classes", 1, classes_graph, "[\"red\",\"green\",\"blue\"]");
     fixture_serve(&shared, arguments);
     client = client_new();
@@ -212,8 +223,9 @@ static void predictions_are_answered_by_row_and_by_column(void **state)
                 "{\"predictions\":[2.5,3.0,4.5]}"),
         PREDICT("d%65fault", "{\"signature_name\":\"serving_default\",\"instances\":[1,2]}",
                 "{\"predictions\":[2.5,3.0]}"),
-        PREDICT("default", "{\"more\":{\"a\":[]},\"instances\":[{\"x\":1},{\"x\":2}],"
-                           "\"signature_name\":\"\"}",
+        PREDICT("default",
+                "{\"more\":{\"a\":[]},\"instances\":[{\"x\":1},{\"x\":2}],"
+                "\"signature_name\":\"\"}",
                 "{\"predictions\":[2.5,3.0]}"),
         PREDICT("default", "{\"inputs\":[3.0,4.0]}", "{\"outputs\":[3.5,4.0]}"),
         PREDICT("default", "{\"inputs\":{\"x\":[3.0,4.0,0,0,0]}}",
@@ -227,6 +239,11 @@ static void predictions_are_answered_by_row_and_by_column(void **state)
                 "{\"predictions\":[{\"c\":[1.0,2.0],\"d\":3},{\"c\":[4.0,5.0],\"d\":6}]}"),
         PREDICT("sum", "{\"instances\":[[1,2],[3,4]]}", "{\"predictions\":[[10.0]]}"),
         PREDICT("sum", "{\"inputs\":[[1,2],[3,4]]}", "{\"outputs\":[[10.0]]}"),
+        PREDICT("scalar", "{\"inputs\":2.5}", "{\"outputs\":-2.5}"),
+        PREDICT("scalar", "{\"inputs\":{\"x\":[2.5]}}", "{\"outputs\":-2.5}"),
+        PREDICT("scalar", "{\"instances\":[2.5]}", "{\"predictions\":[-2.5]}"),
+        PREDICT("scaled", "{\"inputs\":{\"scale\":2,\"x\":[[1,2],[3,4]]}}",
+                "{\"outputs\":[[2.0,4.0],[6.0,8.0]]}"),
         PREDICT("pair", "{\"inputs\":{\"b\":[3,6,9],\"a\":[[1,2],[4,5],[7,8]]}}",
                 "{\"outputs\":{\"c\":[[1.0,2.0],[4.0,5.0],[7.0,8.0]],\"d\":[3,6,9]}}"),
     };

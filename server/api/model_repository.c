@@ -101,19 +101,34 @@ static int report_load(struct http_request *r, const char *model,
     return http_error(r, 404, "failed to load '%s', there is no such model", model);
 }
 
+/* Leaves *s at the brace of {"parameters": {…}}. False: there are none, or *status says that
+ * the body is something else. */
+static bool find_parameters(struct http_request *r, struct json_scan *s, int *status)
+{
+    *status = r->body.size ? check_body(r) : 0;
+    if (r->body.size == 0 || *status)
+        return false;
+    *s = (struct json_scan){r->body.data, r->body.data, r->body.data + r->body.size};
+    if (json_scan_peek(s) != '{') {
+        *status = http_error(r, 400, "expected {\"parameters\": {…}} or nothing");
+        return false;
+    }
+    if (!json_scan_find(s, "parameters"))
+        return false;
+    if (json_scan_peek(s) != '{')
+        *status = http_error(r, 400, "parameters: expected an object");
+    return !*status;
+}
+
 static int refuse_parameters(struct http_request *r)
 {
-    if (r->body.size == 0)
-        return 0;
-    int status = check_body(r);
-    if (status)
-        return status;
-    struct json_scan s = {r->body.data, r->body.data, r->body.data + r->body.size};
-    if (json_scan_find(&s, "parameters") && json_scan_take(&s, '{') && !json_scan_take(&s, '}'))
+    struct json_scan s;
+    int status;
+    if (find_parameters(r, &s, &status) && json_scan_take(&s, '{') && !json_scan_take(&s, '}'))
         return http_error(r, 400,
                           "load takes no parameters: a model is loaded as it lies in the folder "
                           "of models");
-    return 0;
+    return status;
 }
 
 int v2_load(struct http_request *r)
@@ -149,20 +164,10 @@ static int report_unload(struct http_request *r, const char *model,
  * 0 or a status. */
 static int read_dependents(struct http_request *r, bool *dependents)
 {
-    if (r->body.size == 0)
-        return 0;
-    int status = check_body(r);
-    if (status)
+    struct json_scan s;
+    int status;
+    if (!find_parameters(r, &s, &status) || !json_scan_find(&s, "unload_dependents"))
         return status;
-    struct json_scan s = {r->body.data, r->body.data, r->body.data + r->body.size};
-    if (json_scan_peek(&s) != '{')
-        return http_error(r, 400, "expected {\"parameters\": {…}} or nothing");
-    if (!json_scan_find(&s, "parameters"))
-        return 0;
-    if (json_scan_peek(&s) != '{')
-        return http_error(r, 400, "parameters: expected an object");
-    if (!json_scan_find(&s, "unload_dependents"))
-        return 0;
     char c = json_scan_peek(&s);
     if (c != 't' && c != 'f')
         return http_error(r, 400, "parameters.unload_dependents: expected a boolean");
