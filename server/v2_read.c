@@ -206,6 +206,23 @@ static int make_room(struct v2_reader *v, int64_t n)
     return nn_fail(v->json.error, "no memory for %lld rows", (long long)n);
 }
 
+/* Makes room for n rows of an input, as many as the others have that have rows. */
+static int take_rows(struct v2_reader *v, const struct json_column *c, int64_t n)
+{
+    if (c->fixed)
+        return make_room(v, 1);
+    if (n == 0)
+        return fail(v, "input '%s' of model '%s' has no rows", c->port->name, v->model);
+    if (n > v->json.max_rows)
+        return fail(v, "inference request batch-size must be <= %lld for '%s'",
+                    (long long)v->json.max_rows, v->model);
+    if (v->rows && n != v->rows)
+        return fail(v, "input '%s' batch size does not match other inputs for '%s'",
+                    c->port->name, v->model);
+    v->rows = n;
+    return make_room(v, n);
+}
+
 /* Finds the input to be as the model wants it, and makes room for its *n rows. */
 static int check_input(struct v2_reader *v, const struct v2_input *in, int64_t *n)
 {
@@ -222,20 +239,8 @@ static int check_input(struct v2_reader *v, const struct v2_input *in, int64_t *
         return fail(v, "unexpected shape for input '%s' for model '%s'. Expected %s, got %s",
                     port->name, v->model, expected, got);
     }
-    *n = in->column->fixed;
-    if (*n)
-        return make_room(v, 1);
-    *n = in->shape.dims[0];
-    if (*n == 0)
-        return fail(v, "input '%s' of model '%s' has no rows", port->name, v->model);
-    if (*n > v->json.max_rows)
-        return fail(v, "inference request batch-size must be <= %lld for '%s'",
-                    (long long)v->json.max_rows, v->model);
-    if (v->rows && *n != v->rows)
-        return fail(v, "input '%s' batch size does not match other inputs for '%s'", port->name,
-                    v->model);
-    v->rows = *n;
-    return make_room(v, *n);
+    *n = in->column->fixed ? in->column->fixed : in->shape.dims[0];
+    return take_rows(v, in->column, *n);
 }
 
 /* JSON of the protocol has no numbers of the small floating-point types. */
@@ -535,20 +540,22 @@ static int read_json(struct v2_reader *v)
     return check_complete(v);
 }
 
-/* A body without JSON is the one input's data, one row of it. */
+/* A body without JSON is the one input's data: one row of it, or as many as it has bytes for
+ * where they are no batch. */
 static int read_raw(struct v2_reader *v)
 {
     struct json_column *c = &v->json.columns[0];
+    int64_t size = v->end - v->binary, n = c->fixed ? c->fixed : 1;
     if (v->json.n_columns != 1)
         return fail(v,
                     "Raw request must only have 1 input (found 1) to be deduced but got %d "
                     "inputs in '%s' model configuration",
                     v->json.n_columns, v->model);
+    if (!c->fixed && nn_model_unbatched(v->json.rows->model) && size > (int64_t)c->row_bytes)
+        n = size / (int64_t)c->row_bytes;
     v->all_binary = true;
     v->seen[0] = true;
-    v->rows = c->fixed ? 0 : 1;
-    if (make_room(v, 1) != 0 ||
-        take_binary(v, c, c->fixed ? c->fixed : 1, v->end - v->binary) != 0)
+    if (take_rows(v, c, n) != 0 || take_binary(v, c, n, size) != 0)
         return -1;
     return check_complete(v);
 }

@@ -165,6 +165,47 @@ static void a_body_without_json_is_the_only_input(void **state)
     reply_free(r);
 }
 
+/* Triton's way with a model of max_batch_size 0: its one variable dimension is what the size
+ * says. */
+static void a_body_without_json_has_all_rows_of_a_model_that_mixes_them(void **state)
+{
+    static const float x[6] = {1, 2, 3, 4, 5, 6}, sums[2] = {9, 12};
+    static const char graph[] = "{\"inputs\":[" PORT(
+        "x", "FP32",
+        "[-1,2]") "],\"nodes\":[{\"op\":\"ReduceSum\","
+                  "\"inputs\":[\"x\",\"axes\"],\"outputs\":[\"y\"],\"attributes\":{\"keepdims\":0}}],"
+                  "\"outputs\":[\"y\"]}";
+    static const int64_t axes[] = {0};
+    struct v2_client c;
+    (void)state;
+    fixture_open(&c.server);
+    publish_bundle(c.server.models, "sum", 1, graph,
+                   "\"axes\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}", axes,
+                   sizeof axes);
+    fixture_serve(&c.server, (const char *const[]){"--max-instances", "3", NULL});
+    c.client = client_new();
+
+    struct reply *r = v2_send_binary(&c, "sum", "", x, sizeof x);
+    assert_int_equal(r->status, 200);
+    assert_non_null(strstr(r->body, "\"shape\":[2]"));
+    assert_memory_equal(r->body + v2_json_length(r), sums, sizeof sums);
+    reply_free(r);
+    static const struct {
+        size_t size;
+        const char *says;
+    } bad[] = {{0, "unexpected total byte size 0 for input 'x', expecting 8"},
+               {20, "unexpected total byte size 20 for input 'x', expecting 16"},
+               {32, "inference request batch-size must be <= 3 for 'sum'"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        static const char zeros[32];
+        r = v2_send_binary(&c, "sum", "", zeros, bad[i].size);
+        assert_int_equal(r->status, 400);
+        assert_non_null(strstr(r->body, bad[i].says));
+        reply_free(r);
+    }
+    v2_close(&c);
+}
+
 static void classes_come_as_counted_bytes(void **state)
 {
     float x[6] = {1, 3.3f, 2, 7, -1, 7};
@@ -253,6 +294,7 @@ int main(void)
         cmocka_unit_test(bad_binary_data_is_refused),
         cmocka_unit_test(what_is_not_finite_needs_binary_data),
         cmocka_unit_test(a_body_without_json_is_the_only_input),
+        cmocka_unit_test(a_body_without_json_has_all_rows_of_a_model_that_mixes_them),
         cmocka_unit_test(classes_come_as_counted_bytes),
         cmocka_unit_test(a_request_larger_than_a_batch_is_one_answer),
         cmocka_unit_test(a_body_in_pieces_is_read_like_any),
