@@ -297,7 +297,7 @@ static void whole_networks_shrink(void **state)
     CHECK(rows);
 }
 
-static void large_constant_matrices_are_packed(void **state)
+static void constant_matrices_are_packed(void **state)
 {
     (void)state;
     static const struct {
@@ -333,8 +333,12 @@ static void large_constant_matrices_are_packed(void **state)
          "node d = Gemm x w b beta=2; node e = Gemm x w b beta=3; node f = Gemm x w b beta=4; "
          "node g = Gemm x w b beta=5; node h = Gemm x w b beta=6; node i = Gemm x w b beta=1; "
          "output c; output d; output e; output f; output g; output h; output i"},
-        /* What is small, in A's place, scaled, one of a stack, not constant. */
-        {0, "input x -1 20; weight w 20 8; node y = Gemm x w; output y"},
+        /* Few columns, by the rows of B where K is long, and a vector. */
+        {1, "input x -1 20; weight w 20 8; node y = Gemm x w; output y"},
+        {1, "input x -1 200; weight w 200 30; node y = Gemm x w; output y"},
+        {1, "input x -1 200; weight w 3 200; node y = Gemm x w transB=1; output y"},
+        {1, "input x -1 5 20; weight w 20; node y = MatMul x w; output y"},
+        /* In A's place, scaled, one of a stack, not constant. */
         {0, "input x -1 20 70; weight w 64 20; node y = MatMul w x; output y"},
         {0, "input x -1 20; weight w 20 70; node y = Gemm x w alpha=0.5; output y"},
         {0, "input x -1 3 20; weight w 3 20 70; node y = MatMul x w; output y"},
@@ -533,7 +537,7 @@ int main(void)
         cmocka_unit_test(an_activation_ends_the_operation_before_it),
         cmocka_unit_test(shared_weights_stay_right),
         cmocka_unit_test(whole_networks_shrink),
-        cmocka_unit_test(large_constant_matrices_are_packed),
+        cmocka_unit_test(constant_matrices_are_packed),
         cmocka_unit_test(a_matrix_that_is_not_finite_is_not_packed),
         cmocka_unit_test(what_is_not_finite_is_not_folded),
         cmocka_unit_test(random_networks_compute_the_same),

@@ -178,7 +178,8 @@ static void compare_packed(bool transposed, int64_t m, int64_t n, int64_t k, int
 static void packed_products_agree_in_every_instruction_set(void **state)
 {
     (void)state;
-    static const int64_t ns[] = {61, 64, 65, 100, 128, 177}, ks[] = {1, 2, 15, 16, 33, 100};
+    static const int64_t ns[] = {1, 7, 16, 61, 64, 65, 100, 128, 177},
+                         ks[] = {1, 2, 15, 16, 33, 100};
     static const int kept[] = {100, 20, 0};
     enum { N = sizeof ns / sizeof *ns, K = sizeof ks / sizeof *ks };
 

@@ -24,19 +24,45 @@ static int inner_mismatch(const struct op_value *a, const struct op_value *b,
                    shape_print(&a->shape, &a_text), shape_print(&b->shape, &b_text));
 }
 
-/* B, a matrix: [N, K] or else [K, N]. */
-static size_t pack_matrix(bool transposed, const struct op_value *b, void *packed)
+/* How a product with a constant B is computed: by one kernel for any number of rows of A, so
+ * that what a row gives has the same bits in every batch. In panels, or, where these would be
+ * filled badly or few beside a long K, by the rows of B [N, K]. */
+static bool is_by_rows(int64_t n, int64_t k)
 {
-    int64_t n = b->shape.dims[transposed ? 0 : 1], k = b->shape.dims[transposed ? 1 : 0];
-    const nn_real *elements = b->constant;
-    if (packed) {
-        kernel_pack(transposed, n, k, elements, b->shape.dims[1], packed);
-        return (size_t)kernel_packed_size(n, k) * sizeof(nn_real);
+    enum { LONG_K = 128 };
+    int64_t lanes = kernel_packed_lanes(), width = (n + lanes - 1) / lanes * lanes;
+    return !kernel_gemm_packed_pays(n) && k >= KERNEL_ROWS_MIN_K &&
+           (k >= LONG_K || 3 * n < 2 * width);
+}
+
+static void multiply_packed(int64_t m, int64_t n, int64_t k, const nn_real *a,
+                            const nn_real *packed, nn_real *c)
+{
+    if (is_by_rows(n, k))
+        kernel_gemm_rows(m, n, k, 1, a, k, packed, k, 0, c, n);
+    else
+        kernel_gemm_packed(m, n, k, a, k, packed, c, n);
+}
+
+static void write_rows(bool transposed, int64_t n, int64_t k, const nn_real *b, nn_real *rows)
+{
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t p = 0; p < k; p++)
+            *rows++ = transposed ? b[j * k + p] : b[p * n + j];
+}
+
+/* B: [K, N], or [N, K] transposed. */
+static size_t pack_matrix(bool transposed, int64_t n, int64_t k, const nn_real *b, void *packed)
+{
+    if (is_by_rows(n, k)) {
+        if (packed)
+            write_rows(transposed, n, k, b, packed);
+        return (size_t)(n * k) * sizeof(nn_real);
     }
-    if (!kernel_gemm_packed_pays(n))
-        return 0;
-    for (int64_t i = 0; i < n * k; i++)
-        if (!isfinite(elements[i])) /* 0 times it counts */
+    if (packed)
+        kernel_pack(transposed, n, k, b, transposed ? k : n, packed);
+    for (int64_t i = 0; i < n * k && !packed; i++)
+        if (!isfinite(b[i])) /* 0 times it counts, and is left out */
             return 0;
     return (size_t)kernel_packed_size(n, k) * sizeof(nn_real);
 }
@@ -123,7 +149,7 @@ static void Gemm_forward(const struct op_call *call)
     const nn_real *column_bias = NULL, *row_bias = NULL;
     bool add_product = false;
     if (call->packed)
-        kernel_gemm_packed(m, n, k, a->data, k, call->packed, y_data, n);
+        multiply_packed(m, n, k, a->data, call->packed, y_data);
     if (c) {
         const nn_real *c_data = c->data;
         int64_t steps[2];
@@ -151,7 +177,11 @@ static void Gemm_forward(const struct op_call *call)
 static size_t Gemm_pack(const void *attributes, const struct op_value *b, void *packed)
 {
     const struct gemm_attributes *g = attributes;
-    return g->transpose_a || g->alpha != 1 ? 0 : pack_matrix(g->transpose_b, b, packed);
+    if (g->transpose_a || g->alpha != 1)
+        return 0;
+    int64_t rows = b->shape.dims[0], columns = b->shape.dims[1];
+    return g->transpose_b ? pack_matrix(true, rows, columns, b->constant, packed)
+                          : pack_matrix(false, columns, rows, b->constant, packed);
 }
 
 const struct op op_Gemm = {
@@ -292,8 +322,7 @@ static void MatMul_forward(const struct op_call *call)
     while (matmul_next(&walk)) {
         const struct matmul *p = &walk.p;
         if (call->packed) /* one matrix, for all of the stack */
-            kernel_gemm_packed(walk.rows, p->n, p->k, a + walk.a, p->k, call->packed,
-                               y + walk.y, p->n);
+            multiply_packed(walk.rows, p->n, p->k, a + walk.a, call->packed, y + walk.y);
         else
             kernel_gemm(false, false, walk.rows, p->n, p->k, 1, a + walk.a, p->k, b + walk.b,
                         p->n, 0, y + walk.y, p->n);
@@ -306,7 +335,10 @@ static void MatMul_forward(const struct op_call *call)
 static size_t MatMul_pack(const void *attributes, const struct op_value *b, void *packed)
 {
     (void)attributes;
-    return b->shape.rank == 2 ? pack_matrix(false, b, packed) : 0;
+    int64_t columns = b->shape.rank > 1 ? b->shape.dims[1] : 1;
+    return b->shape.rank > 2
+               ? 0
+               : pack_matrix(false, columns, b->shape.dims[0], b->constant, packed);
 }
 
 const struct op op_MatMul = {
