@@ -574,9 +574,7 @@ int v2_read(struct v2_request **request, const struct served *served, struct ten
         nn_fail(error, "out of memory");
         return JSON_NO_MEMORY;
     }
-    (*request)->id = (struct json_text){0};
-    (*request)->priority = (*request)->timeout = 0;
-    (*request)->n_outputs = 0;
+    **request = (struct v2_request){0};
     if (json_length == -2 || json > size) {
         nn_fail(error, "inference header size should be in range (0, %zu)", size);
         return JSON_BAD_REQUEST;
