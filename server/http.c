@@ -10,9 +10,7 @@
  * - Suspending and resuming costs four system calls. A handler that answers nothing on the
  *   final call is called again by the next MHD_run(): that is how a request waits for the
  *   batch of its own turn, and how a body is unpacked over many.
- * - It never rests while a chunk's first line fills its buffer without an end: whoever sends
- *   such a line has a processor until his time is over. So http_timeout() does not believe in
- *   work from which nothing comes.
+ * - It never rests while a chunk's first line fills its buffer without an end: see stall.h.
  * - A client's end that comes together with its last bytes goes unnoticed: see hangup.h.
  * - In external epoll mode nothing that another thread does wakes the daemon: all calls come
  *   from the loop's thread.
@@ -24,6 +22,7 @@
 #include "server/hangup.h"
 #include "server/http_request.h"
 #include "server/number.h"
+#include "server/stall.h"
 #include "server/watch.h"
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -37,7 +36,6 @@ enum {
     CONNECTION_MEMORY = 32 << 10, /* headers, and a body's piece; cleared per request */
     MAX_WAIT = 60000,             /* milliseconds */
     UNPACKING = 256 << 10,        /* bytes of bodies in a turn: about a millisecond */
-    QUIET_TURNS = 256,            /* without a call from the library, after which it is idle */
 };
 
 /* A connection. */
@@ -58,7 +56,7 @@ struct http_daemon {
     struct pacing pacing;
     struct http_pool pool;
     atomic_int n_connections;
-    int quiet_turns; /* since the library last called us */
+    struct stall stall;
     size_t unpacking; /* bytes of work that are left for it in this turn */
     bool unfinished;  /* a body waits for the next turn to be unpacked further */
     bool closing;     /* nobody would finish what the application takes now */
@@ -282,7 +280,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     struct http_daemon *d = cls;
     struct http_request *r = *state;
 
-    d->quiet_turns = 0;
+    stall_over(&d->stall);
     if (!r) {
         struct framing_line line = {.method = method, .url = path, .version = version};
         return begin(d, connection, &line, state);
@@ -290,6 +288,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
     if (r->peer)
         hangup_look(&d->hangups, &r->peer->hangup);
     if (*size) {
+        stall_progress(&r->peer->watched);
         bool goes_on = http_body_take(r, data, *size);
         *size = 0;
         return goes_on ? MHD_YES : MHD_NO;
@@ -354,7 +353,7 @@ static void *line_read(void *cls, const char *target, struct MHD_Connection *con
 {
     struct http_daemon *d = cls;
     struct peer *peer = peer_of(connection);
-    d->quiet_turns = 0;
+    stall_over(&d->stall);
     if (!peer)
         return NULL;
     peer->target_end = framing_target_end(target);
@@ -384,7 +383,7 @@ static void connection_changed(void *cls, struct MHD_Connection *connection, voi
     bool started = code == MHD_CONNECTION_NOTIFY_STARTED;
     struct peer *peer = *context;
 
-    d->quiet_turns = 0;
+    stall_over(&d->stall);
     atomic_fetch_add_explicit(&d->n_connections, started ? 1 : -1, memory_order_relaxed);
     if (!started) {
         if (peer) {
@@ -505,7 +504,7 @@ int http_timeout(struct http_daemon *d)
     if (d->unfinished)
         return 0;
     if (MHD_get_timeout(d->library, &timeout) == MHD_YES && timeout == 0)
-        return d->quiet_turns < QUIET_TURNS ? 0 : 1;
+        return stall_is_quiet(&d->stall) ? 1 : 0;
     if (due && (!next || due < next))
         next = due;
     if (!next)
@@ -542,7 +541,7 @@ static void finish_refusals(struct http_daemon *d)
 void http_run(struct http_daemon *d)
 {
     finish_refusals(d);
-    d->quiet_turns += d->quiet_turns < QUIET_TURNS;
+    stall_turn(&d->stall, &d->watch, clock_about());
     d->unpacking = UNPACKING;
     d->unfinished = false;
     MHD_run(d->library);

@@ -23,6 +23,7 @@ void watch_enter(struct watch *w, struct watched *c, enum watch_stage stage, int
         return;
     c->stage = stage;
     c->until = now + w->limits[stage];
+    c->unread = 0;
     c->next = NULL;
     c->previous = w->last[stage];
     *(c->previous ? &c->previous->next : &w->first[stage]) = c;
@@ -38,14 +39,16 @@ int64_t watch_next(const struct watch *w)
     return next;
 }
 
+void watch_cut_off(struct watch *w, struct watched *c)
+{
+    counter_add(&w->cut[c->stage], 1);
+    watch_leave(w, c);
+    shutdown(c->socket, SHUT_RDWR);
+}
+
 void watch_cut(struct watch *w, int64_t now)
 {
-    for (int i = 0; i < WATCH_STAGES; i++) {
-        while (w->first[i] && w->first[i]->until <= now) {
-            struct watched *c = w->first[i];
-            watch_leave(w, c);
-            counter_add(&w->cut[i], 1);
-            shutdown(c->socket, SHUT_RDWR);
-        }
-    }
+    for (int i = 0; i < WATCH_STAGES; i++)
+        while (w->first[i] && w->first[i]->until <= now)
+            watch_cut_off(w, w->first[i]);
 }

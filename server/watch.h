@@ -9,6 +9,7 @@
 #define SERVER_WATCH_H
 
 #include "server/metrics.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum watch_stage {
@@ -27,6 +28,7 @@ struct watched {
     int socket;
     enum watch_stage stage;
     int64_t until; /* clock_now() */
+    int unread;    /* how often stall.c has found a body's rest unread */
     struct watched *previous, *next;
 };
 
@@ -44,6 +46,9 @@ void watch_leave(struct watch *watch, struct watched *watched);
 
 /* When the next limit is over; 0: nobody is watched. */
 int64_t watch_next(const struct watch *watch);
+
+/* Shuts the socket down, whatever the time, and counts it. */
+void watch_cut_off(struct watch *watch, struct watched *watched);
 
 /* Shuts the sockets down whose limit is over, so that their owner sees their end, and counts
  * them. */

@@ -198,6 +198,39 @@ static void an_endless_chunk_extension_does_not_keep_a_processor_busy(void **sta
         fail_msg("half a second cost %g s of a processor", used);
 }
 
+/* Nobody has to wait for its time to be over, and whoever sends little by little beside it is
+ * not taken for it. */
+static void an_endless_chunk_extension_is_cut_off_before_any_timeout(void **state)
+{
+    static char extension[200000];
+    static const char sample[] = "predictd_connections_cut_total{stage=\"body\"}";
+    static const char chunks[] = "5\r\n{\"ins\r\n14;a=b\r\ntances\":[[1,2,3,4]]}\r\n0\r\n\r\n";
+    struct fixture f;
+    (void)state;
+
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    fixture_serve(&f, (const char *const[]){"--threads", "1", "--body-timeout", "600", NULL});
+    memset(extension, 'a', sizeof extension - 1);
+    int steady = socket_connect(f.port), endless = socket_connect(f.port),
+        gone = socket_connect(f.port);
+    socket_send(steady, HEAD "Transfer-Encoding: chunked\r\n\r\n");
+    socket_send(endless, HEAD "Transfer-Encoding: chunked\r\n\r\n1;");
+    send(endless, extension, sizeof extension, MSG_DONTWAIT | MSG_NOSIGNAL);
+    socket_send(gone, HEAD "Transfer-Encoding: chunked\r\n\r\n1;");
+    send(gone, extension, sizeof extension, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(gone);
+    for (const char *c = chunks; *c; c++) {
+        send(steady, c, 1, MSG_NOSIGNAL);
+        usleep(20000);
+    }
+    assert_int_equal(socket_answer(steady, NULL, 0), 200);
+    wait_above(&f, sample, 1);
+    close(steady);
+    close(endless);
+    fixture_end(&f);
+}
+
 /* gone */
 
 /* Ends a connection by a reset: what was not yet read is lost to both. */
@@ -477,6 +510,7 @@ int main(void)
         cmocka_unit_test(a_client_that_trickles_is_cut_off_in_every_stage),
         cmocka_unit_test(a_reader_that_never_reads_is_cut_off),
         cmocka_unit_test(an_endless_chunk_extension_does_not_keep_a_processor_busy),
+        cmocka_unit_test(an_endless_chunk_extension_is_cut_off_before_any_timeout),
         cmocka_unit_test(clients_that_leave_in_the_middle_of_a_body_leave_nothing_behind),
         cmocka_unit_test(clients_that_leave_while_they_are_queued_leave_nothing_behind),
         cmocka_unit_test(clients_that_leave_while_their_answer_is_written_leave_nothing_behind),
