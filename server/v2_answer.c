@@ -21,7 +21,7 @@ static struct part part_of(const struct nn_model *model, int output,
                            const struct nn_tensor *tensor, int64_t first, int64_t n)
 {
     const struct nn_shape *declared = &nn_model_output(model, output)->shape;
-    struct part p = {output, .tensor = tensor, .shape = tensor->shape, .elements = 1};
+    struct part p = {output, tensor, .shape = tensor->shape, .elements = 1};
     p.rows = declared->rank > 0 && declared->dims[0] < 0;
     /* Where rows are mixed all is the request's, however many rows came of its n. */
     bool shared = p.rows && !nn_model_unbatched(model);
