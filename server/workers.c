@@ -6,20 +6,12 @@
 
 #include "server/clock.h"
 #include "server/lane_run.h"
+#include "server/reading.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { SWEEP = 20 }; /* milliseconds between looks for what is late */
-
-/* A body that waits to be read. */
-struct reading {
-    struct http_request *request;
-    const struct codec *codec;
-    struct served *served; /* a reference */
-    int64_t limit, max_piece;
-    struct reading *next;
-};
 
 struct worker {
     pthread_t thread;
@@ -40,7 +32,7 @@ struct workers {
     pthread_cond_t over;    /* a thread has ended */
     int n_running;          /* threads that have not */
     struct lane *lanes;     /* where something waits */
-    struct reading *first, *last;
+    struct readings bodies; /* that are to be read */
     size_t bytes; /* of rows of all predictions */
     bool stop;
     struct worker threads[];
@@ -195,6 +187,24 @@ static void run_batch(struct workers *w, struct lane *l, int slot)
 
 /* bodies */
 
+/* A body that nobody reads any more was answered. Without the lock. */
+static void end_reading(struct workers *w, struct reading *reading, int slot, int status)
+{
+    finish(w, reading->request, counters_of(reading->served, slot), status);
+    reading_free(reading);
+}
+
+/* Without the lock. */
+static void answer_late(struct workers *w, struct reading *late, int slot)
+{
+    for (struct reading *next; late; late = next) {
+        next = late->next;
+        end_reading(w, late, slot,
+                    prediction_answer_late(late->request, late->limit,
+                                           counters_of(late->served, slot)));
+    }
+}
+
 /* Reads a body and passes the prediction on. Without the lock. */
 static void read_body(struct workers *w, struct reading *reading, int slot)
 {
@@ -206,7 +216,7 @@ static void read_body(struct workers *w, struct reading *reading, int slot)
     struct prediction *p = NULL;
     int status;
 
-    if (began - r->began > reading->limit)
+    if (reading_is_late(reading, began))
         status = prediction_answer_late(r, reading->limit, c);
     else if ((status = reading->codec->read(r, reading->served, &rows,
                                             w->settings.max_instances, &error)))
@@ -218,10 +228,11 @@ static void read_body(struct workers *w, struct reading *reading, int slot)
     if (p)
         status = workers_add(w, p);
     tensor_rows_release(&rows);
-    if (status != HTTP_SUSPENDED)
-        finish(w, r, c, status);
-    served_release(reading->served);
-    free(reading);
+    if (status != HTTP_SUSPENDED) {
+        end_reading(w, reading, slot, status);
+        return;
+    }
+    reading_free(reading);
 }
 
 /* the threads */
@@ -242,16 +253,6 @@ static struct lane *choose(struct workers *w, int64_t now, int64_t *again)
         }
     }
     return chosen;
-}
-
-static struct reading *take_reading(struct workers *w)
-{
-    struct reading *reading = w->first;
-    if (reading)
-        w->first = reading->next;
-    if (!w->first)
-        w->last = NULL;
-    return reading;
 }
 
 static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t until)
@@ -292,9 +293,9 @@ static void *run_worker(void *arg)
 
     pthread_mutex_lock(&w->lock);
     for (;;) {
-        struct reading *reading = take_reading(w);
+        struct reading *reading = readings_take(&w->bodies);
         struct lane *lane = reading || w->stop ? NULL : choose(w, clock_now(), &again);
-        if ((reading || lane) && (w->lanes || w->first))
+        if ((reading || lane) && (w->lanes || w->bodies.first))
             pthread_cond_signal(&w->work); /* somebody else may look at the rest */
         if (reading) {
             pthread_mutex_unlock(&w->lock);
@@ -324,7 +325,7 @@ static void *run_sweeper(void *arg)
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
         struct prediction *done = NULL;
-        if (!w->lanes) {
+        if (!w->lanes && !w->bodies.first) {
             w->nothing_waits = true;
             pthread_cond_wait(&w->waiting, &w->lock);
         }
@@ -338,8 +339,10 @@ static void *run_sweeper(void *arg)
             settle_dropped(w, dropped, slot, &done);
             unlist(w, l);
         }
+        struct reading *late = readings_take_late(&w->bodies, clock_now());
         pthread_mutex_unlock(&w->lock);
         finish_all(w, done, slot);
+        answer_late(w, late, slot);
         pthread_mutex_lock(&w->lock);
     }
     end_thread(w);
@@ -499,6 +502,14 @@ int workers_admit(struct workers *w, struct http_request *r, const struct served
     return refuse_full(r);
 }
 
+/* With the lock: something waits. */
+static void wake_sweeper(struct workers *w)
+{
+    if (w->nothing_waits)
+        pthread_cond_signal(&w->waiting);
+    w->nothing_waits = false;
+}
+
 int workers_add(struct workers *w, struct prediction *p)
 {
     pthread_mutex_lock(&w->lock);
@@ -509,9 +520,7 @@ int workers_add(struct workers *w, struct prediction *p)
             put(w, &p->parts[i]);
             pthread_cond_signal(&w->work);
         }
-        if (w->nothing_waits)
-            pthread_cond_signal(&w->waiting);
-        w->nothing_waits = false;
+        wake_sweeper(w);
     }
     pthread_mutex_unlock(&w->lock);
     if (!status)
@@ -523,27 +532,23 @@ int workers_add(struct workers *w, struct prediction *p)
 int workers_read(struct workers *w, struct http_request *r, const struct codec *codec,
                  const struct served *served, int64_t limit, int64_t max_piece)
 {
-    struct reading *reading = calloc(1, sizeof *reading);
+    struct reading *reading = reading_new(&(struct reading){.request = r,
+                                                            .codec = codec,
+                                                            .served = (struct served *)served,
+                                                            .limit = limit,
+                                                            .max_piece = max_piece});
     if (!reading)
         return http_error(r, 500, "out of memory");
-    *reading = (struct reading){.request = r,
-                                .codec = codec,
-                                .served = served_share((struct served *)served),
-                                .limit = limit,
-                                .max_piece = max_piece};
     pthread_mutex_lock(&w->lock);
     bool stop = w->stop;
-    if (!stop && w->last)
-        w->last->next = reading;
-    else if (!stop)
-        w->first = reading;
-    if (!stop)
-        w->last = reading;
-    pthread_cond_signal(&w->work);
+    if (!stop) {
+        readings_put(&w->bodies, reading);
+        wake_sweeper(w);
+        pthread_cond_signal(&w->work);
+    }
     pthread_mutex_unlock(&w->lock);
     if (!stop)
         return HTTP_SUSPENDED;
-    served_release(reading->served);
-    free(reading);
+    reading_free(reading);
     return refuse_at_end(r);
 }

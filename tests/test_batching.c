@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "tests/server_fixture.h"
+#include "tests/slow_model.h"
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,40 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WIDTH = 3000, PAIRS = 20, LONG = 300 };
-
-/* y = x, [-1, 4]: x is spread over WIDTH columns, which go through exp and log, and averaged.
- */
-static void publish_slow(const char *models, const char *name, int version)
-{
-    static float ones[WIDTH];
-    static int64_t shape[3] = {-1, 4, 1};
-    static char graph[8000], elements[sizeof shape + sizeof ones], tensors[256];
-    size_t n = 0;
-
-#define ADD(...) n += (size_t)snprintf(graph + n, sizeof graph - n, __VA_ARGS__)
-    ADD("{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,4]}],\"nodes\":["
-        "{\"op\":\"Reshape\",\"inputs\":[\"x\",\"a_shape\"],\"outputs\":[\"column\"]},"
-        "{\"op\":\"Mul\",\"inputs\":[\"column\",\"ones\"],\"outputs\":[\"v0\"]}");
-    for (int i = 0; i < PAIRS; i++)
-        ADD(",{\"op\":\"Exp\",\"inputs\":[\"v%d\"],\"outputs\":[\"e%d\"]}"
-            ",{\"op\":\"Log\",\"inputs\":[\"e%d\"],\"outputs\":[\"v%d\"]}",
-            i, i, i, i + 1);
-    ADD(",{\"op\":\"ReduceMean\",\"inputs\":[\"v%d\"],\"outputs\":[\"y\"],"
-        "\"attributes\":{\"axes\":[2],\"keepdims\":0}}],\"outputs\":[\"y\"]}",
-        PAIRS);
-#undef ADD
-    assert_true(n < sizeof graph - 1);
-    for (int i = 0; i < WIDTH; i++)
-        ones[i] = 1;
-    memcpy(elements, shape, sizeof shape);
-    memcpy(elements + sizeof shape, ones, sizeof ones);
-    snprintf(tensors, sizeof tensors,
-             "\"a_shape\":{\"dtype\":\"I64\",\"shape\":[3],\"data_offsets\":[0,24]},"
-             "\"ones\":{\"dtype\":\"F32\",\"shape\":[1,1,%d],\"data_offsets\":[24,%d]}",
-             WIDTH, 24 + 4 * WIDTH);
-    publish_bundle(models, name, version, graph, tensors, elements, sizeof elements);
-}
+enum { LONG = 300 /* rows */ };
 
 /* A server with a slow model of this configuration and a fast one, and a single event loop. */
 static void open_server(struct fixture *f, const char *configuration,
@@ -364,6 +332,30 @@ static bool late_in_time(void)
     return seen;
 }
 
+/* It waits to be read. */
+static bool late_body_in_time(void)
+{
+    enum { SIZE = 300000 };
+    static const char *const one_worker[] = {"--threads", "1", "--workers", "1", NULL};
+    static char large[SIZE + 32];
+    struct fixture f;
+    char body[1024];
+
+    memset(large, ' ', SIZE);
+    snprintf(large + SIZE, sizeof large - SIZE, "{\"instances\":[[1,2,3,4]]}");
+    open_server(&f, "{\"threads\":1,\"max_batch_size\":1000}", one_worker);
+    publish_config(f.models, "fast", "{\"deadline_ms\":1}");
+    assert_int_equal(request(f.admin_port, "POST", "/reload", "", body, sizeof body), 200);
+    int first = send_rows(&f, "/models/slow/predict", 2 * LONG);
+    settle(&f);
+    int late = send_request(f.port, "/models/fast/predict", large);
+    int status = answer_of(late, body, sizeof body);
+    bool seen = status == 504 && strstr(body, "deadline of 1 ms") && !is_answered(first);
+    expect_ok(first);
+    fixture_end(&f);
+    return seen;
+}
+
 static void what_waited_too_long_is_answered_in_time(void **state)
 {
     struct fixture f;
@@ -371,6 +363,7 @@ static void what_waited_too_long_is_answered_in_time(void **state)
     (void)state;
 
     assert_seen(late_in_time);
+    assert_seen(late_body_in_time);
     open_server(&f, "{\"threads\":1,\"max_batch_size\":2,\"deadline_ms\":20}", NULL);
     int fd = send_rows(&f, "/models/slow/predict", 3 * LONG);
     assert_int_equal(answer_of(fd, body, sizeof body), 504);
