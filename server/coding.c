@@ -101,6 +101,7 @@ enum coding coding_accepted(const char *accept_encoding, bool *required)
 
 struct unpacker {
     z_stream stream;
+    enum coding coding;
     size_t left; /* bytes that the stream was not shown yet */
 };
 
@@ -113,6 +114,7 @@ struct unpacker *unpacker_new(enum coding coding, const char *data, size_t size)
     }
     if (u) {
         u->stream.next_in = (Bytef *)(uintptr_t)data;
+        u->coding = coding;
         u->left = size;
     }
     return u;
@@ -154,8 +156,14 @@ enum unpacked unpacker_run(struct unpacker *u, struct buffer *out, size_t limit,
         *work -= done < *work ? done : *work;
         if (out->size > limit)
             return UNPACKED_LARGE;
-        if (result == Z_STREAM_END)
-            return z->avail_in || u->left ? UNPACKED_BROKEN : UNPACKED_ALL;
+        if (result == Z_STREAM_END) {
+            if (!z->avail_in && !u->left)
+                return UNPACKED_ALL;
+            /* gzip may have another member behind (RFC 1952, 2.2). */
+            if (u->coding != CODING_GZIP || inflateReset(z) != Z_OK)
+                return UNPACKED_BROKEN;
+            continue;
+        }
         if (result == Z_BUF_ERROR)
             return UNPACKED_CUT; /* there is nothing left to read */
         if (result != Z_OK)

@@ -99,17 +99,22 @@ void http_headers_add(struct http_headers *h, const char *name, size_t size, con
 #undef NAMED
 }
 
-/* Somebody else's id is repeated only where it can do no harm in a header or a log. */
-static bool is_sane_id(const char *id)
+/* The library leaves blanks behind a value, where they mean nothing. */
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t")] == 0;
+}
+
+/* Bytes of somebody else's id, which is repeated only where it can do no harm in a header or a
+ * log; 0: it could. */
+static size_t sane_id(const char *id)
 {
     size_t n = 0;
-    for (; id[n]; n++) {
-        char c = id[n];
+    for (char c; (c = id[n]); n++)
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
               c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return n > 0 && n < HTTP_ID_SIZE;
+            break;
+    return n < HTTP_ID_SIZE && is_blank(id + n) ? n : 0;
 }
 
 static void put_hex(char *out, uint64_t value, int digits)
@@ -120,8 +125,10 @@ static void put_hex(char *out, uint64_t value, int digits)
 
 static void set_id(struct http_request *r, const char *id)
 {
-    if (id && is_sane_id(id)) {
-        memcpy(r->id, id, strlen(id) + 1);
+    size_t size = id ? sane_id(id) : 0;
+    if (size > 0) {
+        memcpy(r->id, id, size);
+        r->id[size] = 0;
     } else {
         put_hex(r->id, r->pool->id, 8);
         put_hex(r->id + 8, r->pool->next_id++, 8);
@@ -129,14 +136,13 @@ static void set_id(struct http_request *r, const char *id)
     }
 }
 
-/* The library leaves blanks behind a value, where they mean nothing. */
 static int64_t read_json_length(const char *text)
 {
     size_t digits = text ? strspn(text, "0123456789") : 0;
     if (!text)
         return -1;
-    const char *rest = text + digits + strspn(text + digits, " \t");
-    return digits == 0 || digits > 18 || *rest ? -2 : strtoll(text, NULL, 10);
+    return digits == 0 || digits > 18 || !is_blank(text + digits) ? -2
+                                                                  : strtoll(text, NULL, 10);
 }
 
 static enum http_method method_of(const char *name)

@@ -197,13 +197,44 @@ static void what_is_cut_off_or_followed_by_something_is_noticed(void **state)
         out.size = 0;
         assert_int_equal(run(CODING_GZIP, &packed, 1, &out, 1000), UNPACKED_CUT);
     }
-    memcpy(packed.data + whole, packed.data, 20);
     for (packed.size = whole + 1; packed.size < whole + 20; packed.size++) {
+        packed.data[packed.size - 1] = 'x';
         out.size = 0;
-        assert_int_equal(run(CODING_GZIP, &packed, 1, &out, 1000), UNPACKED_BROKEN);
+        int result = run(CODING_GZIP, &packed, 1, &out, 1000);
+        assert_int_equal(result, packed.size == whole + 1 ? UNPACKED_CUT : UNPACKED_BROKEN);
     }
     buffer_release(&out);
     free(packed.data);
+}
+
+/* RFC 1952, 2.2; a zlib stream is one. */
+static void members_of_gzip_behind_each_other_are_one_body(void **state)
+{
+    (void)state;
+    for (int format = 0; format < 2; format++) {
+        enum coding coding = format ? CODING_DEFLATE : CODING_GZIP;
+        struct bytes one = pack(format ? ZLIB : GZIP, BODY, strlen(BODY)),
+                     two = {malloc(2 * one.size), 0};
+        size_t length = strlen(BODY);
+        struct buffer out = {0};
+        assert_non_null(two.data);
+        memcpy(two.data, one.data, one.size);
+        memcpy(two.data + one.size, one.data, one.size);
+        two.size = 2 * one.size;
+        for (size_t turn = 1; turn < 1000; turn *= 10) {
+            out.size = 0;
+            assert_int_equal(run(coding, &two, turn, &out, 1000),
+                             format ? UNPACKED_BROKEN : UNPACKED_ALL);
+            assert_int_equal(out.size, format ? length : 2 * length);
+        }
+        for (two.size--; two.size > one.size && !format; two.size--) {
+            out.size = 0;
+            assert_int_equal(run(coding, &two, 1, &out, 1000), UNPACKED_CUT);
+        }
+        buffer_release(&out);
+        free(one.data);
+        free(two.data);
+    }
 }
 
 /* requests */
@@ -520,6 +551,7 @@ int main(void)
         cmocka_unit_test(an_accept_encoding_is_read_with_its_weights),
         cmocka_unit_test(turns_of_any_length_unpack_to_the_same),
         cmocka_unit_test(a_turn_does_no_more_than_its_work),
+        cmocka_unit_test(members_of_gzip_behind_each_other_are_one_body),
         cmocka_unit_test(what_is_cut_off_or_followed_by_something_is_noticed),
         cmocka_unit_test(a_packed_request_is_answered_like_a_plain_one),
         cmocka_unit_test(a_broken_packing_is_refused_and_the_connection_goes_on),

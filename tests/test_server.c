@@ -289,7 +289,7 @@ static void a_request_id_is_given_back_when_it_is_sane(void **state)
     struct client *client = client_new();
     (void)state;
     struct reply *r =
-        client_call(client, shared.port, "GET", "/health", "X-Request-ID: abc-1.2_3", NULL);
+        client_call(client, shared.port, "GET", "/health", "X-Request-ID: abc-1.2_3 ", NULL);
     assert_non_null(strstr(r->headers, "X-Request-ID: abc-1.2_3\r"));
     reply_free(r);
     r = client_call(client, shared.port, "GET", "/health", "X-Request-ID: a\"b", NULL);
