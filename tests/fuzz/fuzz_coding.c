@@ -40,6 +40,11 @@ static enum unpacked unpack_at_once(enum coding coding, const uint8_t *data, siz
     z.next_out = out;
     z.avail_out = LIMIT + 1;
     int result = inflate(&z, Z_FINISH);
+    while (result == Z_STREAM_END && z.avail_in > 0 && z.avail_out > 0 &&
+           coding == CODING_GZIP) {
+        MUST(inflateReset(&z) == Z_OK);
+        result = inflate(&z, Z_FINISH);
+    }
     *n = LIMIT + 1 - z.avail_out;
     bool more = z.avail_in > 0;
     inflateEnd(&z);
