@@ -159,8 +159,8 @@ enum unpacked unpacker_run(struct unpacker *u, struct buffer *out, size_t limit,
         if (result == Z_STREAM_END) {
             if (!z->avail_in && !u->left)
                 return UNPACKED_ALL;
-            /* gzip may have another member behind (RFC 1952, 2.2). */
-            if (u->coding != CODING_GZIP || inflateReset(z) != Z_OK)
+            /* gzip may have another member behind (RFC 1952, 2.2 and 2.3.1). */
+            if (u->coding != CODING_GZIP || *z->next_in != 0x1f || inflateReset(z) != Z_OK)
                 return UNPACKED_BROKEN;
             continue;
         }

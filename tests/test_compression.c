@@ -200,8 +200,7 @@ static void what_is_cut_off_or_followed_by_something_is_noticed(void **state)
     for (packed.size = whole + 1; packed.size < whole + 20; packed.size++) {
         packed.data[packed.size - 1] = 'x';
         out.size = 0;
-        int result = run(CODING_GZIP, &packed, 1, &out, 1000);
-        assert_int_equal(result, packed.size == whole + 1 ? UNPACKED_CUT : UNPACKED_BROKEN);
+        assert_int_equal(run(CODING_GZIP, &packed, 1, &out, 1000), UNPACKED_BROKEN);
     }
     buffer_release(&out);
     free(packed.data);

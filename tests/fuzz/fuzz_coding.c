@@ -41,7 +41,7 @@ static enum unpacked unpack_at_once(enum coding coding, const uint8_t *data, siz
     z.avail_out = LIMIT + 1;
     int result = inflate(&z, Z_FINISH);
     while (result == Z_STREAM_END && z.avail_in > 0 && z.avail_out > 0 &&
-           coding == CODING_GZIP) {
+           coding == CODING_GZIP && *z.next_in == 0x1f) {
         MUST(inflateReset(&z) == Z_OK);
         result = inflate(&z, Z_FINISH);
     }
