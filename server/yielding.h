@@ -8,8 +8,9 @@
  * many requests when it is back, and nobody had to wake it.
  *
  * It comes back late where somebody else computes, by a slice of his, some milliseconds. So
- * only a loop with many requests does this, and stops for a while once it took long and
- * brought little. With few requests the loop waits at once, and displaces whom it has to.
+ * only a loop with many requests does this, and stops for a while when it took long and
+ * brought little some times. With few requests the loop waits at once, and displaces whom it
+ * has to.
  */
 #ifndef SERVER_YIELDING_H
 #define SERVER_YIELDING_H
@@ -24,6 +25,8 @@ struct yielding {
     bool busy;                  /* there were many in the window before */
     int64_t took;               /* the last time; 0: it was judged */
     uint64_t before;            /* requests, then */
+    int64_t first_loss;         /* of those that came soon after each other */
+    int losses;
     int64_t resume;             /* when it may be done again */
     int64_t pause;              /* that was made before */
 };
