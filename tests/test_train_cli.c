@@ -164,6 +164,33 @@ static void what_cannot_be_done_is_named_and_ends_with_1(void **state)
     assert_int_equal(RUN("summary", recipe), 1);
 }
 
+static void a_fraction_without_a_row_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fraction, *validation, *says;
+    } cases[] = {
+        {"0.001", "0", "four.csv: data.test.fraction: a fraction of 0.001 of 4 rows"},
+        {"0.5", "0.999",
+         "cut.json: training.validation_fraction: a fraction of 0.999 of 2 rows"},
+    };
+    write_text("four.csv", "1,0\n2,1\n3,0\n4,1\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char recipe[512];
+        snprintf(recipe, sizeof recipe,
+                 "{\"name\": \"cut\", \"data\": {\"format\": \"csv\", \"train\": \"four.csv\","
+                 "\"label\": -1, \"test\": {\"fraction\": %s}},"
+                 "\"inputs\": [{\"name\": \"x\", \"shape\": [1]}],"
+                 "\"layers\": [{\"type\": \"dense\", \"units\": 2}],"
+                 "\"loss\": \"softmax_cross_entropy\","
+                 "\"training\": {\"validation_fraction\": %s}}",
+                 cases[i].fraction, cases[i].validation);
+        assert_int_equal(
+            RUN("fit", "--data", scratch_path("."), write_text("cut.json", recipe)), 1);
+        assert_says("err", cases[i].says);
+    }
+}
+
 static void an_output_that_is_full_is_a_failure(void **state)
 {
     (void)state;
@@ -585,6 +612,7 @@ int main(void)
         cmocka_unit_test(wrong_calls_are_named_and_end_with_2),
         cmocka_unit_test(help_and_version_are_given),
         cmocka_unit_test(what_cannot_be_done_is_named_and_ends_with_1),
+        cmocka_unit_test(a_fraction_without_a_row_is_named),
         cmocka_unit_test(an_output_that_is_full_is_a_failure),
         cmocka_unit_test(a_training_that_explodes_names_a_layer_and_publishes_nothing),
         cmocka_unit_test(a_folder_that_cannot_be_published_in_is_refused_before_the_training),

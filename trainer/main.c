@@ -131,7 +131,8 @@ struct training {
     struct fit_result result;
 };
 
-static int load_data(struct training *t, const char *directory, struct nn_error *error)
+static int load_data(struct training *t, const char *directory, const char *recipe_path,
+                     struct nn_error *error)
 {
     const struct recipe *recipe = &t->recipe;
     const struct nn_shape *shape = &t->network->graph->values[t->network->output].type.shape;
@@ -149,7 +150,7 @@ static int load_data(struct training *t, const char *directory, struct nn_error 
     t->validates = recipe->validation_fraction > 0;
     if (t->validates && dataset_split(&t->train, recipe->validation_fraction, recipe->seed,
                                       &t->validation, error) != 0)
-        return nn_fail_in(error, "training.validation_fraction");
+        return nn_fail_in(error, "%s: training.validation_fraction", recipe_path);
     return 0;
 }
 
@@ -191,7 +192,8 @@ static int prepare(struct training *t, const struct options *options, struct nn_
          bundle_read(&t->from, options->from, error) != 0 || take_columns(t, error) != 0))
         return -1;
     char *directory = find_data(options, options->arguments[0]);
-    int status = directory ? load_data(t, directory, error) : nn_fail(error, "out of memory");
+    int status = directory ? load_data(t, directory, options->arguments[0], error)
+                           : nn_fail(error, "out of memory");
     free(directory);
     if (status != 0 || options->from)
         return status;

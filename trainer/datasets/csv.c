@@ -504,7 +504,7 @@ static int load_csv(struct dataset *set, const struct dataset_request *request,
     int result = path ? load_file(set, path, &settings, request, false, error) : -1;
     if (result == 0 && cut && dataset_split(set, settings.fraction, (uint64_t)settings.seed,
                                             &rest, error) != 0)
-        result = nn_fail_in(error, "%s", path);
+        result = nn_fail_in(error, "%s: data.test.fraction", path);
     if (result == 0 && cut && part == DATASET_TEST) {
         struct dataset train = *set;
         *set = rest;
