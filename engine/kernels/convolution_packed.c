@@ -44,30 +44,8 @@ static inline bool fits(int neighbours, int panels, int registers)
     return neighbours * panels + panels + 1 <= registers;
 }
 
-/* What every processor of the architecture has: SSE2, NEON. */
-#define SET(name) name##_baseline
-#define TARGET
-#define LANES 4
-#ifdef __aarch64__
-#define REGISTERS 32
-#else
-#define REGISTERS 16
-#endif
-#include "engine/kernels/convolution_packed.inc"
-
-#ifdef __x86_64__
-#define SET(name) name##_avx2
-#define TARGET __attribute__((target("avx2,fma")))
-#define LANES 8
-#define REGISTERS 16
-#include "engine/kernels/convolution_packed.inc"
-
-#define SET(name) name##_avx512
-#define TARGET __attribute__((target("avx512f,avx2,fma")))
-#define LANES 16
-#define REGISTERS 32
-#include "engine/kernels/convolution_packed.inc"
-#endif
+#define TEMPLATE_FILE "engine/kernels/convolution_packed.inc"
+#include "engine/kernels/every_set.inc"
 
 static const struct {
     void (*run_tile)(int neighbours, int panels, const struct tile *t);

@@ -49,30 +49,8 @@ static bool is_sparse(int64_t n_used, int64_t k)
     return n_used <= k - k / 8;
 }
 
-/* What every processor of the architecture has: SSE2, NEON. */
-#define SET(name) name##_baseline
-#define TARGET
-#define LANES 4
-#ifdef __aarch64__
-#define REGISTERS 32
-#else
-#define REGISTERS 16
-#endif
-#include "engine/kernels/gemm_packed.inc"
-
-#ifdef __x86_64__
-#define SET(name) name##_avx2
-#define TARGET __attribute__((target("avx2,fma")))
-#define LANES 8
-#define REGISTERS 16
-#include "engine/kernels/gemm_packed.inc"
-
-#define SET(name) name##_avx512
-#define TARGET __attribute__((target("avx512f,avx2,fma")))
-#define LANES 16
-#define REGISTERS 32
-#include "engine/kernels/gemm_packed.inc"
-#endif
+#define TEMPLATE_FILE "engine/kernels/gemm_packed.inc"
+#include "engine/kernels/every_set.inc"
 
 static const struct {
     int64_t (*find_columns)(int rows, int64_t k, const nn_real *a, int64_t lda,
