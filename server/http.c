@@ -113,12 +113,14 @@ static enum MHD_Result send_answer(struct http_request *r)
     const char *body = no_memory;
     size_t size = sizeof no_memory - 1;
 
+    http_body_drop(r); /* a slow reader holds nothing but its answer */
     if (r->answer.failed) {
         r->status = 500;
         r->answer_type = NULL;
         r->answer_json_length = 0;
     } else {
         http_answer_pack(r);
+        http_answer_hold(r);
         body = r->answer.data;
         size = r->answer.size;
     }
@@ -141,7 +143,6 @@ static enum MHD_Result send_answer(struct http_request *r)
     enum MHD_Result result =
         MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
-    http_body_drop(r); /* a slow reader holds nothing but its answer */
     watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_about());
     return result;
 }

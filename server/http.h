@@ -85,6 +85,7 @@ struct http_request {
     struct unpacker *unpacker;                  /* NULL: none is needed, or not yet */
     enum coding answer_coding;                  /* that its client prefers */
     bool asks_coding, needs_coding;             /* it says so; it accepts no other */
+    size_t held;                                /* bytes of its answer that count */
     bool waiting, suspended, closes;
     bool refused; /* for want of room, and has waited for that if it had to */
     struct paced paced;
@@ -109,7 +110,8 @@ struct http_application {
     void (*finished)(struct http_request *request, bool sent);
 
     size_t max_body;            /* bytes of one request */
-    size_t max_bodies;          /* bytes of all requests together */
+    size_t max_bytes;           /* of the bodies and answers of all requests together; one
+                                 * answer may be beyond it */
     size_t pack_from;           /* bytes of the smallest answer that is packed; 0: none is */
     int max_connections;
 

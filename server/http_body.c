@@ -9,7 +9,10 @@
 
 #include <string.h>
 
-enum { PACKED_MOST = 1 << 20 }; /* bytes of an answer: more would hold others up for too long */
+enum {
+    PACKED_MOST = 1 << 20,   /* bytes of an answer: more would hold others up for too long */
+    SMALL_ANSWER = 64 << 10, /* bytes that are sent whatever others hold: health, errors */
+};
 
 /* requests */
 
@@ -19,9 +22,10 @@ static int refuse_size(struct http_request *r)
                       r->pool->application->max_body);
 }
 
-static int refuse_bodies(struct http_request *r)
+static int refuse_bytes(struct http_request *r)
 {
-    return http_shed(r, SHED_BYTES, http_error(r, 503, "too many bytes of bodies are in work"));
+    return http_shed(r, SHED_BYTES,
+                     http_error(r, 503, "too many bytes of bodies and answers are in work"));
 }
 
 static int refuse_memory(struct http_request *r)
@@ -42,8 +46,8 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
     } else if (length > a->max_body) {
         r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
                                (unsigned long long)length, a->max_body);
-    } else if (length && r->pool->bodies + length > a->max_bodies) {
-        r->status = refuse_bodies(r);
+    } else if (length && r->pool->bytes + length > a->max_bytes) {
+        r->status = refuse_bytes(r);
     } else if (length && !r->coding && !buffer_reserve(&r->body, length)) {
         r->status = refuse_memory(r);
     }
@@ -52,12 +56,12 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
 /* Returns 0 or a status. */
 static int take(struct http_request *r, struct buffer *to, const char *data, size_t size)
 {
-    if (r->pool->bodies + size > r->pool->application->max_bodies)
-        return refuse_bodies(r);
+    if (r->pool->bytes + size > r->pool->application->max_bytes)
+        return refuse_bytes(r);
     buffer_add(to, data, size);
     if (to->failed)
         return refuse_memory(r);
-    r->pool->bodies += size;
+    r->pool->bytes += size;
     return 0;
 }
 
@@ -77,12 +81,12 @@ bool http_body_take(struct http_request *r, const char *data, size_t size)
 /* Returns 0 or a status. */
 static int open_unpacker(struct http_request *r)
 {
-    if (r->pool->bodies + UNPACKER_MEMORY > r->pool->application->max_bodies)
-        return refuse_bodies(r);
+    if (r->pool->bytes + UNPACKER_MEMORY > r->pool->application->max_bytes)
+        return refuse_bytes(r);
     r->unpacker = unpacker_new(r->coding, r->packed.data, r->packed.size);
     if (!r->unpacker)
         return refuse_memory(r);
-    r->pool->bodies += UNPACKER_MEMORY;
+    r->pool->bytes += UNPACKER_MEMORY;
     return 0;
 }
 
@@ -91,19 +95,19 @@ static int unpack(struct http_request *r, size_t *work, bool *done)
 {
     const struct http_application *a = r->pool->application;
     size_t before = r->body.size;
-    size_t left = a->max_bodies > r->pool->bodies ? a->max_bodies - r->pool->bodies : 0;
+    size_t left = a->max_bytes > r->pool->bytes ? a->max_bytes - r->pool->bytes : 0;
     bool crowded = left < a->max_body - before;
     enum unpacked result =
         unpacker_run(r->unpacker, &r->body, crowded ? before + left : a->max_body, work);
 
-    r->pool->bodies += r->body.size - before;
+    r->pool->bytes += r->body.size - before;
     *done = result != UNPACKED_SOME;
     switch (result) {
     case UNPACKED_ALL:
     case UNPACKED_SOME:
         return 0;
     case UNPACKED_LARGE:
-        return crowded ? refuse_bodies(r) : refuse_size(r);
+        return crowded ? refuse_bytes(r) : refuse_size(r);
     case UNPACKED_BROKEN:
         return http_error(r, 400, "content-encoding: expected %s and nothing behind it",
                           coding_names[r->coding]);
@@ -119,10 +123,10 @@ static int unpack(struct http_request *r, size_t *work, bool *done)
 static void drop_packed(struct http_request *r)
 {
     if (r->unpacker)
-        r->pool->bodies -= UNPACKER_MEMORY;
+        r->pool->bytes -= UNPACKER_MEMORY;
     unpacker_free(r->unpacker);
     r->unpacker = NULL;
-    r->pool->bodies -= r->packed.size;
+    r->pool->bytes -= r->packed.size;
     buffer_release(&r->packed);
 }
 
@@ -148,7 +152,7 @@ bool http_body_finish(struct http_request *r, size_t *work)
 void http_body_drop(struct http_request *r)
 {
     drop_packed(r);
-    r->pool->bodies -= r->body.size;
+    r->pool->bytes -= r->body.size;
     http_buffer_empty(&r->body);
 }
 
@@ -178,4 +182,16 @@ void http_answer_pack(struct http_request *r)
         return;
     if (packer_pack(p->packer, r->answer_coding, &r->answer))
         http_add_field(r, "Content-Encoding", coding_names[r->answer_coding]);
+}
+
+void http_answer_hold(struct http_request *r)
+{
+    struct http_pool *p = r->pool;
+
+    if (r->answer.size > SMALL_ANSWER && p->bytes >= p->application->max_bytes) {
+        buffer_release(&r->answer);
+        r->status = refuse_bytes(r);
+    }
+    r->held = r->answer.size;
+    p->bytes += r->held;
 }

@@ -68,6 +68,7 @@ void http_request_free(struct http_request *r)
     atomic_fetch_sub_explicit(&p->n_requests, 1, memory_order_relaxed);
     p->n_finished++;
     http_body_drop(r);
+    p->bytes -= r->held;
     http_buffer_empty(&r->answer);
     if (p->n_free < KEPT_REQUESTS) {
         r->next = p->free;

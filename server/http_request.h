@@ -15,7 +15,7 @@ struct http_pool {
     int n_free;
     atomic_int n_requests; /* not finished; any thread reads */
     uint64_t n_finished, next_id;
-    size_t bodies;         /* bytes that all bodies hold, and what unpacks them */
+    size_t bytes;          /* of all bodies, what unpacks them, and answers that are sent */
     struct packer *packer; /* NULL: nothing was packed yet */
     unsigned id;   /* of this pool, in the ids of its requests */
 };
@@ -57,6 +57,11 @@ void http_body_drop(struct http_request *request);
 
 /* Packs the answer where its client asks for that and it is worth it. */
 void http_answer_pack(struct http_request *request);
+
+/* Before it is sent: counts its bytes until the request is freed. A large one is replaced by a
+ * refusal where too many are held: clients that send little and read nothing could otherwise
+ * have any number of them. */
+void http_answer_hold(struct http_request *request);
 
 /* Empties a buffer that is kept, and keeps its memory unless it is much. */
 void http_buffer_empty(struct buffer *buffer);

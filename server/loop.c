@@ -14,7 +14,7 @@ enum {
     CLOSING_QUIET = 200, /* milliseconds without a request after which nobody is
                           * expected to send one on a connection that is left open */
     EVENTS = 64,         /* that are taken from the kernel at once */
-    BODIES = 256 << 20,  /* bytes of bodies of all loops, or one body of each */
+    BYTES = 256 << 20,   /* of bodies and answers of all loops, or one body of each */
 };
 
 /* the mailbox */
@@ -208,7 +208,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
 {
     const struct options *o = l->server->options;
     int n = l->server->n_loops;
-    int64_t share = BODIES / n > o->max_body ? BODIES / n : o->max_body;
+    int64_t share = BYTES / n > o->max_body ? BYTES / n : o->max_body;
     l->counters = aligned_alloc(64, sizeof *l->counters);
     if (!l->counters)
         return nn_fail(error, "out of memory");
@@ -223,7 +223,7 @@ static int open_parts(struct loop *l, struct nn_error *error)
                                            .suspended = api_suspended,
                                            .finished = api_finished,
                                            .max_body = (size_t)o->max_body,
-                                           .max_bodies = (size_t)share,
+                                           .max_bytes = (size_t)share,
                                            .pack_from = (size_t)o->compress_min,
                                            .max_connections = l->server->max_connections,
                                            .poll = l->poll,

@@ -67,7 +67,7 @@ enum failure {
 enum shed {
     SHED_NOT,
     SHED_FULL,  /* too many predictions are in work */
-    SHED_BYTES, /* too many bytes of bodies are */
+    SHED_BYTES, /* too many bytes of bodies and answers are */
     SHED_DEADLINE,
     SHED_DRAINING, /* the server ends */
     SHEDS,

@@ -1,5 +1,5 @@
 /*
- * The end of an http_daemon: what it has taken it answers, and gives back.
+ * An http_daemon by itself: what its answers may hold, and its end.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,11 @@
 
 #include "server/http.h"
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 static int n_begun, n_answered, n_finished, n_sent;
@@ -22,11 +26,24 @@ static int begin(struct http_request *r)
 }
 
 /* Nobody ever finishes what this takes. */
-static int answer(struct http_request *r)
+static int never_answer(struct http_request *r)
 {
     (void)r;
     n_answered++;
     return HTTP_PENDING;
+}
+
+enum { LARGE = 400000, SMALL = 1000 };
+
+static int answer_by_path(struct http_request *r)
+{
+    size_t size = strcmp(r->path, "/large") == 0 ? LARGE : SMALL;
+    char *bytes = buffer_reserve(&r->answer, size);
+    assert_non_null(bytes);
+    memset(bytes, 'x', size);
+    r->answer.size += size;
+    n_answered++;
+    return 200;
 }
 
 static void suspended(struct http_request *r)
@@ -59,34 +76,143 @@ static void connect_ends(int ends[2], struct sockaddr_in *address)
     close(listening);
 }
 
-static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
+static int poll_descriptor;
+
+/* As a loop does it. */
+static void turn(struct http_daemon *daemon)
 {
-    static const char request[] =
-        "POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
-    static const char expected[] = "HTTP/1.1 503 ";
-    struct connection_counters counters = {0};
-    atomic_bool draining = false;
+    struct epoll_event event;
+    while (epoll_wait(poll_descriptor, &event, 1, 0) == 1)
+        http_hangup(daemon, event.data.ptr);
+    http_run(daemon);
+}
+
+static struct http_daemon *open_daemon(int (*answer)(struct http_request *request),
+                                       size_t max_bytes)
+{
+    static struct connection_counters counters;
+    static atomic_bool draining;
     const int64_t second = 1000000000;
     const struct http_application application = {.begin = begin,
                                                  .answer = answer,
                                                  .suspended = suspended,
                                                  .finished = finished,
                                                  .max_body = 1000,
-                                                 .max_bodies = 1000,
-                                                 .max_connections = 4,
-                                                 .poll = -1,
+                                                 .max_bytes = max_bytes,
+                                                 .max_connections = 16,
+                                                 .poll = poll_descriptor,
                                                  .header_timeout = 60 * second,
                                                  .body_timeout = 60 * second,
                                                  .idle_timeout = 60 * second,
                                                  .draining = &draining,
                                                  .counters = &counters};
     struct http_daemon *daemon = http_open(&application, NULL);
+    assert_non_null(daemon);
+    n_begun = n_answered = n_finished = n_sent = 0;
+    return daemon;
+}
+
+/* A connection of which the kernel keeps little: the rest of an answer stays with the daemon
+ * until it is read. Returns the client's end, which does not block. */
+static int connect_narrow(struct http_daemon *daemon)
+{
+    struct sockaddr_in address;
+    int ends[2], little = 64 << 10;
+    connect_ends(ends, &address);
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &little, sizeof little);
+    setsockopt(ends[1], SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    http_add(daemon, ends[0], (struct sockaddr *)&address, sizeof address);
+    return ends[1];
+}
+
+/* Sends a request and waits until it was answered, as far as its client takes it. */
+static void ask(struct http_daemon *daemon, int client, const char *path)
+{
+    char text[256];
+    int before = n_answered;
+    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
+    assert_int_equal(send(client, text, (size_t)n, 0), n);
+    while (n_answered == before)
+        turn(daemon);
+    for (int i = 0; i < 10; i++)
+        turn(daemon);
+}
+
+/* Reads an answer with its headers until its last byte; returns its status. */
+static int take(struct http_daemon *daemon, int client)
+{
+    static char text[LARGE + 1024];
+    size_t size = 0, whole = sizeof text;
+    while (size < whole) {
+        ssize_t n = recv(client, text + size, whole - size, 0);
+        if (n > 0) {
+            char *end, *length;
+            size += (size_t)n;
+            text[size < sizeof text ? size : sizeof text - 1] = 0;
+            end = strstr(text, "\r\n\r\n");
+            length = strstr(text, "\r\nContent-Length: ");
+            if (end && whole == sizeof text) {
+                assert_non_null(length);
+                whole = (size_t)(end + 4 - text) + strtoul(length + 18, NULL, 10);
+                assert_true(whole < sizeof text);
+            }
+        } else {
+            assert_int_not_equal(n, 0);
+        }
+        turn(daemon);
+    }
+    return atoi(text + strlen("HTTP/1.1 "));
+}
+
+/* Little is sent for much: what waits to be read is bounded, all clients together. */
+static void large_answers_that_nobody_reads_are_bounded(void **state)
+{
+    enum { CLIENTS = 8, HELD = 3 }; /* two are not a million bytes yet */
+    struct http_daemon *daemon = open_daemon(answer_by_path, 1000000);
+    int clients[CLIENTS];
+    (void)state;
+
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = connect_narrow(daemon);
+        ask(daemon, clients[i], "/large");
+    }
+    for (int i = HELD; i < CLIENTS; i++) {
+        assert_int_equal(take(daemon, clients[i]), 503);
+        ask(daemon, clients[i], "/small");
+        assert_int_equal(take(daemon, clients[i]), 200);
+    }
+    for (int i = 0; i < HELD; i++)
+        assert_int_equal(take(daemon, clients[i]), 200);
+
+    /* What was read is room for others, whether it was read to its end or not. */
+    for (int i = 0; i < HELD; i++)
+        ask(daemon, clients[i], "/large");
+    ask(daemon, clients[HELD], "/large");
+    assert_int_equal(take(daemon, clients[HELD]), 503);
+    for (int i = 0; i < HELD; i++)
+        close(clients[i]);
+    for (int i = 0; i < 10; i++)
+        turn(daemon);
+    ask(daemon, clients[HELD], "/large");
+    assert_int_equal(take(daemon, clients[HELD]), 200);
+    for (int i = HELD; i < CLIENTS; i++)
+        close(clients[i]);
+    http_close(daemon);
+    assert_int_equal(n_finished, n_begun);
+}
+
+static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
+{
+    static const char request[] =
+        "POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    static const char expected[] = "HTTP/1.1 503 ";
+    struct http_daemon *daemon = open_daemon(never_answer, 1000);
     struct sockaddr_in address;
     char text[1024] = "";
     int ends[2];
     (void)state;
 
-    assert_non_null(daemon);
     connect_ends(ends, &address);
     http_add(daemon, ends[0], (struct sockaddr *)&address, sizeof address);
     assert_int_equal(send(ends[1], request, sizeof request - 1, 0), sizeof request - 1);
@@ -103,7 +229,9 @@ static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
 
 int main(void)
 {
+    poll_descriptor = epoll_create1(EPOLL_CLOEXEC);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_answers_that_nobody_reads_are_bounded),
         cmocka_unit_test(what_comes_while_a_daemon_is_closed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,7 +130,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                            .suspended = api_suspended,
                                            .finished = finished,
                                            .max_body = MAX_BODY,
-                                           .max_bodies = 2 * MAX_BODY,
+                                           .max_bytes = 2 * MAX_BODY,
                                            .pack_from = 256,
                                            .max_connections = 4,
                                            .poll = -1,
