@@ -24,6 +24,7 @@ struct paced {
 /* Zeros are one in which nobody waits. */
 struct pacing {
     struct paced *first, *last;
+    int n;        /* that wait */
     int64_t next; /* when the next refusal is due, if all came evenly */
     int64_t turn; /* when some may be let go */
 };

@@ -92,6 +92,30 @@ static void nobody_waits_for_more_than_a_second(void **state)
     assert_int_equal(taken, kept);
 }
 
+/* Who came together does not come back together for ever: after the first second or two, when
+ * some have waited for longest, no tenth of a second has much more than its part. */
+static void a_crowd_is_let_go_evenly(void **state)
+{
+    (void)state;
+    enum { TENTHS = 50 };
+    struct pacing p = {0};
+    static struct paced refused[MANY], *again[MANY];
+    int kept = refuse(&p, refused, MANY, SECOND);
+    int64_t now = SECOND;
+    for (int tenth = 0; tenth < TENTHS; tenth++) {
+        int n = 0;
+        for (int64_t end = now + SECOND / 10; now < end; now += MILLISECOND) {
+            int back = 0;
+            for (struct paced *taken; (taken = pacing_take(&p, now)); n++)
+                again[back++] = taken;
+            for (int i = 0; i < back; i++)
+                assert_true(pacing_keep(&p, again[i], now));
+        }
+        if (tenth > 20)
+            assert_in_range(n, kept / 20, 3 * kept / 20);
+    }
+}
+
 /* Who was let go because he had waited long enough is not made up for afterwards. */
 static void after_an_overload_who_is_refused_alone_is_refused_at_once(void **state)
 {
@@ -285,6 +309,7 @@ int main(void)
         cmocka_unit_test(a_hundred_are_refused_at_once_and_the_others_wait),
         cmocka_unit_test(those_who_come_back_are_refused_evenly),
         cmocka_unit_test(nobody_waits_for_more_than_a_second),
+        cmocka_unit_test(a_crowd_is_let_go_evenly),
         cmocka_unit_test(after_an_overload_who_is_refused_alone_is_refused_at_once),
         cmocka_unit_test(after_a_quiet_time_a_hundred_are_refused_at_once_again),
         cmocka_unit_test(clients_that_come_back_at_once_do_not_crowd_out_those_served),
