@@ -267,7 +267,7 @@ bench: need-test
 # Drains and reloads under load by the thousand, and overload: some minutes, and figures.
 DRAINS   ?= 1000
 RELOADS  ?= 1000
-OVERLOAD ?= 60
+OVERLOAD ?= 120
 .PHONY: soak
 soak: need-test
 	+@$(INNER) all $(BUILD)/soak

@@ -19,6 +19,7 @@
 #include "tests/bench/models.h"
 #include "tests/bench/peers.h"
 #include "tests/bench/rounds.h"
+#include "tests/median.h"
 
 enum {
     CONNECTIONS = 16,
@@ -156,7 +157,7 @@ static void bench_start(const struct bench *b)
         server_stop(&s);
     }
     printf("models/mnist: start to ready %.1f ms, resident %.1f MB (medians of %d starts)\n\n",
-           rounds_median(ms, b->rounds), rounds_median(resident, b->rounds), b->rounds);
+           median(ms, b->rounds), median(resident, b->rounds), b->rounds);
 }
 
 int main(int argc, char **argv)

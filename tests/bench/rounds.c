@@ -1,22 +1,8 @@
 #include "tests/bench/rounds.h"
 
+#include "tests/median.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double rounds_median(const double *values, int n)
-{
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, values, (size_t)n * sizeof *values);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare);
-    return sorted[n / 2];
-}
 
 static void measure(struct contestant *c, int round, double seconds)
 {
@@ -36,7 +22,7 @@ static double ratio(const struct contestant *c, const struct contestant *referen
     double ratios[MAX_ROUNDS];
     for (int i = 0; i < rounds; i++)
         ratios[i] = c->figures[figure][i] / reference->figures[figure][i];
-    return rounds_median(ratios, rounds);
+    return median(ratios, rounds);
 }
 
 static void print(const struct rounds *r, int n_rounds)
@@ -47,7 +33,7 @@ static void print(const struct rounds *r, int n_rounds)
         const struct contestant *c = &r->contestants[i];
         double figures[FIGURES];
         for (int f = 0; f < FIGURES; f++)
-            figures[f] = rounds_median(c->figures[f], n_rounds);
+            figures[f] = median(c->figures[f], n_rounds);
         printf("    %-30s %5d %9.0f %8.1f %8.1f %9.0f %9.0f", c->name, c->connections,
                figures[RATE], figures[RATE] * (double)c->request->body_size / 1e6, figures[CPU],
                figures[P50], figures[P99]);

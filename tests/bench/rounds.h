@@ -34,6 +34,4 @@ int rounds_add(struct rounds *rounds, const char *name, const struct server *ser
 /* Measures and prints. */
 void rounds_run(struct rounds *rounds, const char *title, int n_rounds, double seconds);
 
-double rounds_median(const double *values, int n);
-
 #endif
