@@ -149,7 +149,9 @@ static const struct {
     const char *inputs[CASE_INPUTS], *attributes;
 } convolutions[] = {
     /* all columns of an image do not fit into a tile */
-    {{{1, 1}, {1, 1}, {1, 1}, 1}, {"[-1, 64, 28, 28]", "[12, 64, 3, 3]", "[12]"}, "pads 1 1 1 1"},
+    {{{1, 1}, {1, 1}, {1, 1}, 1},
+     {"[-1, 64, 28, 28]", "[12, 64, 3, 3]", "[12]"},
+     "pads 1 1 1 1"},
     {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 40, 27, 29]", "[5, 40, 5, 5]"}, NULL},
     {{{2, 3}, {2, 1}, {3, 1}, 2},
      {"[-1, 128, 41, 43]", "[6, 64, 3, 4]", "[6]"},
@@ -164,6 +166,14 @@ static const struct {
     {{{1, 1}, {1, 1}, {2, 2}, 6},
      {"[-1, 6, 13, 11]", "[12, 1, 5, 5]", "[12]"},
      "group 6; pads 2 2 2 2"},
+    {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 24, 3, 3]", "[20, 24, 1, 1]"}, NULL},
+    /* the window is the image */
+    {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 100, 1, 1]", "[10, 100, 1, 1]", "[10]"}, NULL},
+    {{{1, 1}, {1, 1}, {0, 0}, 1}, {"[-1, 16, 5, 5]", "[120, 16, 5, 5]", "[120]"}, NULL},
+    {{{1, 1}, {1, 1}, {0, 0}, 2}, {"[-1, 12, 5, 4]", "[82, 6, 5, 4]", "[82]"}, "group 2"},
+    {{{3, 2}, {1, 1}, {0, 0}, 1},
+     {"[-1, 7, 4, 3]", "[40, 7, 4, 3]"},
+     "strides 3 2; pads 0 0 1 1"},
     /* several panels of filters, also the last one not full */
     {{{2, 2}, {1, 1}, {3, 3}, 1},
      {"[-1, 3, 40, 37]", "[28, 3, 7, 7]", "[28]"},
@@ -235,7 +245,7 @@ static void *pack_filters(struct op_run *run)
 static void packed_convolution_is_that_of_its_definition(void **state)
 {
     (void)state;
-    static nn_real zeros[40 * 5 * 5 * 8];
+    static nn_real zeros[120 * 16 * 5 * 5];
     for (int set = 0; set < KERNEL_SETS; set++) {
         int n_packed = 0;
         for (int i = 0; i < N_CONVOLUTIONS && kernels_use((enum kernel_set)set); i++) {
@@ -256,6 +266,25 @@ static void packed_convolution_is_that_of_its_definition(void **state)
         assert_true(n_packed >= 3 || !kernels_use((enum kernel_set)set));
     }
     kernels_start();
+}
+
+/* A packed product leaves out what a 0 is multiplied with, and 0 times infinity is no number.
+ */
+static void filters_that_are_not_finite_are_not_packed(void **state)
+{
+    (void)state;
+    const struct nn_shape shape = {4, {64, 4, 3, 3}};
+    static nn_real filters[64 * 4 * 3 * 3];
+    const struct op_value w = {.datatype = NN_FP32, .shape = shape, .constant = filters};
+    struct op_run run;
+    struct op_case row;
+    open_convolution(&run, &row, 0);
+    assert_true(run.node->op->pack(run.node->attributes, &w, NULL) > 0);
+    filters[1000] = (nn_real)INFINITY;
+    assert_int_equal(run.node->op->pack(run.node->attributes, &w, NULL), 0);
+    filters[1000] = (nn_real)NAN;
+    assert_int_equal(run.node->op->pack(run.node->attributes, &w, NULL), 0);
+    op_run_close(&run);
 }
 
 static double dot(const struct nn_tensor *a, const struct nn_tensor *b)
@@ -377,6 +406,7 @@ int main(void)
         cmocka_unit_test(packed_filters_follow_the_window_anywhere),
         cmocka_unit_test(convolution_is_that_of_its_definition),
         cmocka_unit_test(packed_convolution_is_that_of_its_definition),
+        cmocka_unit_test(filters_that_are_not_finite_are_not_packed),
         cmocka_unit_test(gradients_of_large_convolutions_are_adjoint),
         cmocka_unit_test(an_epilogue_is_the_activation_after_the_bias),
         cmocka_unit_test(the_first_of_equal_elements_gets_the_gradient),

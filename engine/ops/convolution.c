@@ -5,9 +5,10 @@
  * taps of a filter, P = out_h out_w positions of an output plane. With one spatial axis the
  * height is 1.
  */
-#include <string.h>
-
 #include "engine/ops/window.h"
+
+#include <math.h>
+#include <string.h>
 
 /* Conv -- convolution (ONNX Conv-11)
  *
@@ -35,8 +36,9 @@ static const struct op_attribute conv_rows[] = {
 
 /* How the products are cut. */
 enum conv_path {
-    CONV_PACKED, /* filters in the order of their kernel */
     CONV_PLANES, /* a filter sees one channel: no matrices at all */
+    CONV_WHOLE,  /* a window is the image: images are the rows of one product */
+    CONV_PACKED, /* filters in the order of their kernel */
     CONV_DIRECT, /* 1x1, stride 1: the image is its own columns matrix */
     CONV_ROWS,   /* some rows of an output plane at a time */
     CONV_IMAGES, /* small planes: some images at a time, side by side */
@@ -65,24 +67,37 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static bool is_whole(const struct kernel_window *k)
+{
+    return k->out_h == 1 && k->out_w == 1 && k->kernel_h == k->height &&
+           k->kernel_w == k->width && k->pad_top == 0 && k->pad_left == 0;
+}
+
+static bool is_direct(const struct kernel_window *k)
+{
+    return k->kernel_h == 1 && k->kernel_w == 1 && k->stride_h == 1 && k->stride_w == 1 &&
+           k->out_h == k->height && k->out_w == k->width && k->pad_top == 0 && k->pad_left == 0;
+}
+
 static void conv_cut(struct conv *c, bool packed)
 {
     const struct kernel_window *k = &c->window.k;
     c->rows = k->out_h;
     c->images = 1;
     c->tile = c->positions;
-    if (packed) {
-        c->path = CONV_PACKED;
-    } else if (c->channels == 1 && c->filters <= PLANES_FILTERS) {
+    if (c->channels == 1 && c->filters <= PLANES_FILTERS) {
         c->path = CONV_PLANES;
+    } else if (is_whole(k)) {
+        c->path = CONV_WHOLE;
+        c->images = c->n;
+    } else if (packed) {
+        c->path = CONV_PACKED;
+    } else if (is_direct(k)) {
+        c->path = CONV_DIRECT;
     } else if (c->positions < SMALL_PLANE && c->n > 1) {
         c->path = CONV_IMAGES;
         c->images = smaller(c->n, WIDE_PRODUCT / c->positions);
         c->tile = c->images * c->positions;
-    } else if (k->kernel_h == 1 && k->kernel_w == 1 && k->stride_h == 1 && k->stride_w == 1 &&
-               k->out_h == k->height && k->out_w == k->width && k->pad_top == 0 &&
-               k->pad_left == 0) {
-        c->path = CONV_DIRECT;
     } else {
         c->path = CONV_ROWS;
         int64_t columns = TILE_ELEMENTS / c->taps;
@@ -144,7 +159,7 @@ static int64_t conv_workspace(const struct conv *c)
 {
     if (c->path == CONV_PACKED)
         return kernel_convolve_scratch(&c->window.k, c->filters);
-    if (c->path == CONV_PLANES || c->path == CONV_DIRECT)
+    if (c->path == CONV_PLANES || c->path == CONV_WHOLE || c->path == CONV_DIRECT)
         return 0;
     int64_t rows = c->taps + (c->path == CONV_IMAGES ? c->filters : 0), elements;
     if (__builtin_mul_overflow(rows, c->tile, &elements) ||
@@ -276,6 +291,49 @@ static void conv_forward_planes(const struct conv *c, const nn_real *x, const nn
                      y + m * c->positions);
 }
 
+/* Y [N, M/G] = X [N, K] W', and its images are that far from each other in x and y. */
+static void conv_forward_whole(const struct conv *c, const nn_real *x, const nn_real *w,
+                               const nn_real *packed, nn_real *y)
+{
+    if (packed)
+        kernel_gemm_packed(c->n, c->filters, c->taps, x, conv_in(c), packed, y, conv_out(c));
+    else
+        kernel_gemm(false, true, c->n, c->filters, c->taps, 1, x, conv_in(c), w, c->taps, 0, y,
+                    conv_out(c));
+}
+
+/* One group of the images from n on, as many as are computed together. */
+static void conv_forward_group(const struct conv *c, int64_t n, const nn_real *x,
+                               const nn_real *w, const nn_real *packed, nn_real *y,
+                               void *scratch)
+{
+    if (c->path == CONV_WHOLE) {
+        conv_forward_whole(c, x, w, packed, y);
+    } else if (c->path == CONV_PACKED) {
+        kernel_convolve_packed(&c->window.k, c->filters, x, packed, y, scratch);
+    } else {
+        for (int64_t row = 0; row < c->window.k.out_h; row += c->rows) {
+            struct conv_tile tile = conv_tile(c, n, row);
+            conv_forward_tile(c, &tile, x, w, y, scratch);
+        }
+    }
+}
+
+static void conv_epilogue(const struct conv *c, const struct op_epilogue *e, int64_t images,
+                          const nn_real *b, nn_real *y)
+{
+    int64_t filters = c->groups * c->filters;
+    if (!b && e->activation == ACTIVATION_NONE)
+        return;
+    if (c->path == CONV_WHOLE)
+        kernel_bias_activation(images, filters, y, filters, b, NULL, e->activation, e->alpha,
+                               e->beta);
+    else
+        for (int64_t i = 0; i < images; i++)
+            kernel_bias_activation(filters, c->positions, y + i * conv_out(c), c->positions,
+                                   NULL, b, e->activation, e->alpha, e->beta);
+}
+
 static void Conv_forward(const struct op_call *call)
 {
     struct conv c;
@@ -283,40 +341,27 @@ static void Conv_forward(const struct op_call *call)
               call->packed != NULL, &c, NULL);
     const nn_real *x = call->inputs[0]->data, *w = call->inputs[1]->data;
     const nn_real *b = call->n_inputs > 2 && call->inputs[2] ? call->inputs[2]->data : NULL;
+    const nn_real *packed = call->packed;
     nn_real *y = call->outputs[0]->data;
     int64_t x_group = conv_in(&c) / c.groups, y_group = conv_out(&c) / c.groups;
+    int64_t packed_group = packed ? kernel_packed_size(c.filters, c.taps) : 0;
 
     for (int64_t n = 0; n < c.n; n += c.images) {
         const nn_real *xn = x + n * conv_in(&c);
         nn_real *yn = y + n * conv_out(&c);
-        if (c.path == CONV_PACKED) {
-            for (int64_t g = 0; g < c.groups; g++)
-                kernel_convolve_packed(&c.window.k, c.filters, xn + g * x_group,
-                                       (const nn_real *)call->packed +
-                                           g * kernel_packed_size(c.filters, c.taps),
-                                       yn + g * y_group, call->scratch);
-        } else if (c.path == CONV_PLANES) {
+        if (c.path == CONV_PLANES)
             conv_forward_planes(&c, xn, w, yn);
-        } else {
-            for (int64_t g = 0; g < c.groups; g++)
-                for (int64_t row = 0; row < c.window.k.out_h; row += c.rows) {
-                    struct conv_tile tile = conv_tile(&c, n, row);
-                    conv_forward_tile(&c, &tile, xn + g * x_group,
-                                      w + g * c.filters * c.taps, yn + g * y_group,
-                                      call->scratch);
-                }
-        }
-        if (!b && call->epilogue.activation == ACTIVATION_NONE)
-            continue;
-        for (int64_t i = 0; i < smaller(c.images, c.n - n); i++)
-            kernel_bias_activation(c.groups * c.filters, c.positions, yn + i * conv_out(&c),
-                                   c.positions, NULL, b, call->epilogue.activation,
-                                   call->epilogue.alpha, call->epilogue.beta);
+        for (int64_t g = 0; g < c.groups && c.path != CONV_PLANES; g++)
+            conv_forward_group(&c, n, xn + g * x_group, w + g * c.filters * c.taps,
+                               packed ? packed + g * packed_group : NULL, yn + g * y_group,
+                               call->scratch);
+        conv_epilogue(&c, &call->epilogue, smaller(c.images, c.n - n), b, yn);
     }
 }
 
 /* Filters that would fill less than two thirds of their panels, points, and windows of which a
- * few rows of outputs need much of the image, stay as they are. */
+ * few rows of outputs need much of the image, stay as they are; so do those of which a product
+ * may not leave out what a 0 is multiplied with. */
 static size_t Conv_pack(const void *attributes, const struct op_value *w, void *packed)
 {
     const struct conv_attributes *a = attributes;
@@ -330,9 +375,13 @@ static size_t Conv_pack(const void *attributes, const struct op_value *w, void *
 
     if (taps == w->shape.dims[1] || 3 * filters * taps < 2 * size || rows > PACKED_SPAN)
         return 0;
+    const nn_real *constant = w->constant;
+    for (int64_t i = 0; i < a->group * filters * taps && !packed; i++)
+        if (!isfinite(constant[i]))
+            return 0;
     for (int64_t g = 0; g < a->group && packed; g++)
-        kernel_pack(true, filters, taps, (const nn_real *)w->constant + g * filters * taps,
-                    taps, (nn_real *)packed + g * size);
+        kernel_pack(true, filters, taps, constant + g * filters * taps, taps,
+                    (nn_real *)packed + g * size);
     return (size_t)(a->group * size) * sizeof(nn_real);
 }
 
@@ -394,6 +443,17 @@ static void conv_gradient_tile(const struct conv *c, const struct conv_tile *til
     }
 }
 
+static void conv_gradient_whole(const struct conv *c, const nn_real *x, const nn_real *w,
+                                const nn_real *dy, nn_real *dx, nn_real *dw)
+{
+    if (dw)
+        kernel_gemm(true, false, c->filters, c->taps, c->n, 1, dy, conv_out(c), x, conv_in(c),
+                    1, dw, c->taps);
+    if (dx)
+        kernel_gemm(false, false, c->n, c->taps, c->filters, 1, dy, conv_out(c), w, c->taps, 1,
+                    dx, conv_in(c));
+}
+
 static void conv_gradient_planes(const struct conv *c, const nn_real *x, const nn_real *w,
                                  const nn_real *dy, nn_real *dx, nn_real *dw)
 {
@@ -426,14 +486,20 @@ void gradient_Conv(const struct op_call *call)
             conv_gradient_planes(&c, x + x_at, w, dy + y_at, dx ? dx + x_at : NULL, dw);
             continue;
         }
-        for (int64_t g = 0; g < c.groups; g++)
+        for (int64_t g = 0; g < c.groups; g++) {
+            const nn_real *xg = x + x_at + g * x_group, *wg = w + g * w_group;
+            const nn_real *dyg = dy + y_at + g * y_group;
+            nn_real *dxg = dx ? dx + x_at + g * x_group : NULL;
+            nn_real *dwg = dw ? dw + g * w_group : NULL;
+            if (c.path == CONV_WHOLE) {
+                conv_gradient_whole(&c, xg, wg, dyg, dxg, dwg);
+                continue;
+            }
             for (int64_t row = 0; row < c.window.k.out_h; row += c.rows) {
                 struct conv_tile tile = conv_tile(&c, n, row);
-                conv_gradient_tile(&c, &tile, x + x_at + g * x_group, w + g * w_group,
-                                   dy + y_at + g * y_group,
-                                   dx ? dx + x_at + g * x_group : NULL,
-                                   dw ? dw + g * w_group : NULL, call->scratch);
+                conv_gradient_tile(&c, &tile, xg, wg, dyg, dxg, dwg, call->scratch);
             }
+        }
     }
     if (db)
         for (int64_t i = 0; i < c.n * c.groups * c.filters; i++)
