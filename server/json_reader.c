@@ -67,6 +67,18 @@ int json_reader_fail(struct json_reader *r, int status, const char *format, ...)
     return nn_fail(r->error, "%s: %s (byte %td)", place, reason, r->scan.p - r->scan.begin);
 }
 
+int json_reader_refuse(struct json_reader *r, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (r->status == 0)
+        r->status = JSON_BAD_REQUEST;
+    return nn_fail(r->error, "%s", text);
+}
+
 int json_reader_fail_syntax(struct json_reader *r, const char *expected)
 {
     if (r->status == 0)

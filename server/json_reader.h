@@ -62,6 +62,10 @@ void json_reader_init(struct json_reader *r, struct tensor_rows *rows, const cha
 int json_reader_fail(struct json_reader *r, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The same in a protocol's own words alone, with status 400. */
+int json_reader_refuse(struct json_reader *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* What comes next is not JSON, or not what has to come there; NULL: the scanner has said so.
  * Returns -1. */
 int json_reader_fail_syntax(struct json_reader *r, const char *expected);

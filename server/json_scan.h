@@ -62,6 +62,12 @@ int json_scan_document(const char *text, size_t size, struct nn_error *error);
  * of that name. false: what comes next is no object, or has none. */
 bool json_scan_find(struct json_scan *s, const char *name);
 
+/* How many bytes of a text a message shows, for %.*s. */
+static inline int json_text_shown(const struct json_text *text)
+{
+    return text->end - text->begin > 60 ? 60 : (int)(text->end - text->begin);
+}
+
 /* Whether a string, its escapes resolved, is the `size` bytes of a name. */
 bool json_text_is(const struct json_text *text, const char *name, size_t size);
 

@@ -1,7 +1,6 @@
 #include "server/tfs.h"
 
 #include "server/json_reader.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,35 +13,20 @@ struct tfs_reader {
     bool examples;    /* wanted instead of instances or inputs */
 };
 
-static int fail(struct tfs_reader *t, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static int fail(struct tfs_reader *t, const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (t->json.status == 0)
-        t->json.status = JSON_BAD_REQUEST;
-    return nn_fail(t->json.error, "%s", text);
-}
-
 /* reading */
 
 static int read_signature(struct tfs_reader *t)
 {
     struct json_text name;
     if (json_scan_peek(&t->json.scan) != '"')
-        return fail(t, "'signature_name' key must be a string value.");
+        return json_reader_refuse(&t->json, "'signature_name' key must be a string value.");
     if (json_scan_string(&t->json.scan, &name, t->json.error) != 0)
         return json_reader_fail_syntax(&t->json, NULL);
     if (name.begin == name.end || json_text_equal(&name, TFS_SIGNATURE))
         return 0;
-    int shown = name.end - name.begin > 60 ? 60 : (int)(name.end - name.begin);
-    return fail(t, "Serving signature name: \"%.*s\" not found in signature def", shown,
-                name.begin);
+    return json_reader_refuse(&t->json,
+                              "Serving signature name: \"%.*s\" not found in signature def",
+                              json_text_shown(&name), name.begin);
 }
 
 /* Reads instances or examples. */
@@ -50,18 +34,19 @@ static int read_instances(struct tfs_reader *t, const char *form)
 {
     struct json_scan look = t->json.scan;
     if (!json_scan_take(&look, '['))
-        return fail(t, "Expecting '%s' to be an list/array", form);
+        return json_reader_refuse(&t->json, "Expecting '%s' to be an list/array", form);
     char first = json_scan_peek(&look);
     if (first == ']')
-        return fail(t, "No values in '%s' array", form);
+        return json_reader_refuse(&t->json, "No values in '%s' array", form);
     if (t->examples && first != '{')
-        return fail(t, "Expecting '%s' to be a list of objects", form);
+        return json_reader_refuse(&t->json, "Expecting '%s' to be a list of objects", form);
     bool plain = first == '[' || first == '-' || (first >= '0' && first <= '9');
     if (t->json.n_columns > 1 && plain)
-        return fail(t,
-                    "%s is a plain list, but expecting list of objects as multiple input "
-                    "tensors required as per tensorinfo_map",
-                    form);
+        return json_reader_refuse(
+            &t->json,
+            "%s is a plain list, but expecting list of objects as multiple input "
+            "tensors required as per tensorinfo_map",
+            form);
     return json_reader_instances(&t->json, form);
 }
 
@@ -74,18 +59,19 @@ static int read_member(struct tfs_reader *t, const struct json_text *key)
     if (json_text_equal(key, "signature_name"))
         return read_signature(t);
     if (t->examples && json_text_equal(key, "context"))
-        return fail(t, "'context' is not supported: give its features with each example");
+        return json_reader_refuse(
+            &t->json, "'context' is not supported: give its features with each example");
     if (!form || (form == EXAMPLES) != t->examples) {
         if (json_scan_value(&t->json.scan, t->json.error) != 0)
             return json_reader_fail_syntax(&t->json, NULL);
         return 0;
     }
     if (t->form == form)
-        return fail(t, "'%s' is there twice", form);
+        return json_reader_refuse(&t->json, "'%s' is there twice", form);
     if (t->form)
-        return fail(t,
-                    "Request has both: expecting only one of 'inputs' or 'instances' keys to "
-                    "exist");
+        return json_reader_refuse(
+            &t->json, "Request has both: expecting only one of 'inputs' or 'instances' keys to "
+                      "exist");
     t->form = form;
     return form == INPUTS ? json_reader_inputs(&t->json, form) : read_instances(t, form);
 }
@@ -94,8 +80,8 @@ static int read_body(struct tfs_reader *t)
 {
     struct json_scan *s = &t->json.scan;
     if (!json_scan_take(s, '{'))
-        return fail(t, "Expecting the request to be an object, got %s",
-                    json_reader_next(&t->json));
+        return json_reader_refuse(&t->json, "Expecting the request to be an object, got %s",
+                                  json_reader_next(&t->json));
     bool more = !json_scan_take(s, '}');
     while (more) {
         struct json_text key;
@@ -115,8 +101,8 @@ static int read_body(struct tfs_reader *t)
         return json_reader_fail_syntax(&t->json, "nothing more");
     if (t->form)
         return 0;
-    return fail(t,
-                t->examples ? "Missing 'examples' key" : "Missing 'inputs' or 'instances' key");
+    return json_reader_refuse(&t->json, t->examples ? "Missing 'examples' key"
+                                                    : "Missing 'inputs' or 'instances' key");
 }
 
 static void print_names(const struct nn_model *model, char *text, size_t size)
