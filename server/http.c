@@ -114,13 +114,13 @@ static enum MHD_Result send_answer(struct http_request *r)
     size_t size = sizeof no_memory - 1;
 
     http_body_drop(r); /* a slow reader holds nothing but its answer */
+    if (!r->answer.failed)
+        http_answer_prepare(r);
     if (r->answer.failed) {
         r->status = 500;
         r->answer_type = NULL;
         r->answer_json_length = 0;
     } else {
-        http_answer_pack(r);
-        http_answer_hold(r);
         body = r->answer.data;
         size = r->answer.size;
     }

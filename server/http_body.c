@@ -166,7 +166,7 @@ static bool is_worth_packing(const struct http_request *r)
            !(r->answer_type && strcmp(r->answer_type, "application/octet-stream") == 0);
 }
 
-void http_answer_pack(struct http_request *r)
+static void pack(struct http_request *r)
 {
     struct http_pool *p = r->pool;
 
@@ -184,7 +184,7 @@ void http_answer_pack(struct http_request *r)
         http_add_field(r, "Content-Encoding", coding_names[r->answer_coding]);
 }
 
-void http_answer_hold(struct http_request *r)
+void http_answer_prepare(struct http_request *r)
 {
     struct http_pool *p = r->pool;
 
@@ -192,6 +192,7 @@ void http_answer_hold(struct http_request *r)
         buffer_release(&r->answer);
         r->status = refuse_bytes(r);
     }
+    pack(r);
     r->held = r->answer.size;
     p->bytes += r->held;
 }

@@ -55,13 +55,11 @@ bool http_body_finish(struct http_request *request, size_t *work);
 /* Lets go of its memory. */
 void http_body_drop(struct http_request *request);
 
-/* Packs the answer where its client asks for that and it is worth it. */
-void http_answer_pack(struct http_request *request);
-
-/* Before it is sent: counts its bytes until the request is freed. A large one is replaced by a
- * refusal where too many are held: clients that send little and read nothing could otherwise
- * have any number of them. */
-void http_answer_hold(struct http_request *request);
+/* Before it is sent: packs the answer where its client asks for that and it is worth it, and
+ * counts its bytes until the request is freed. A large one is replaced by a refusal where too
+ * many are held: clients that send little and read nothing could otherwise have any number of
+ * them. */
+void http_answer_prepare(struct http_request *request);
 
 /* Empties a buffer that is kept, and keeps its memory unless it is much. */
 void http_buffer_empty(struct buffer *buffer);

@@ -37,10 +37,15 @@ enum { LARGE = 400000, SMALL = 1000 };
 
 static int answer_by_path(struct http_request *r)
 {
-    size_t size = strcmp(r->path, "/large") == 0 ? LARGE : SMALL;
+    bool noise = strcmp(r->path, "/noise") == 0;
+    size_t size = noise || strcmp(r->path, "/large") == 0 ? LARGE : SMALL;
     char *bytes = buffer_reserve(&r->answer, size);
+    uint32_t state = 1;
     assert_non_null(bytes);
-    memset(bytes, 'x', size);
+    for (size_t i = 0; i < size; i++) {
+        state = state * 1664525 + 1013904223;
+        bytes[i] = noise ? (char)(state >> 24) : 'x';
+    }
     r->answer.size += size;
     n_answered++;
     return 200;
@@ -99,6 +104,7 @@ static struct http_daemon *open_daemon(int (*answer)(struct http_request *reques
                                                  .finished = finished,
                                                  .max_body = 1000,
                                                  .max_bytes = max_bytes,
+                                                 .pack_from = SMALL,
                                                  .max_connections = 16,
                                                  .poll = poll_descriptor,
                                                  .header_timeout = 60 * second,
@@ -127,22 +133,30 @@ static int connect_narrow(struct http_daemon *daemon)
 }
 
 /* Sends a request and waits until it was answered, as far as its client takes it. */
-static void ask(struct http_daemon *daemon, int client, const char *path)
+static void ask_with(struct http_daemon *daemon, int client, const char *path,
+                     const char *headers)
 {
-    char text[256];
+    char request[256];
     int before = n_answered;
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
-    assert_int_equal(send(client, text, (size_t)n, 0), n);
+    int n = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: h\r\n%s\r\n", path,
+                     headers);
+    assert_int_equal(send(client, request, (size_t)n, 0), n);
     while (n_answered == before)
         turn(daemon);
     for (int i = 0; i < 10; i++)
         turn(daemon);
 }
 
+static void ask(struct http_daemon *daemon, int client, const char *path)
+{
+    ask_with(daemon, client, path, "");
+}
+
+static char text[LARGE + 1024]; /* of the last answer */
+
 /* Reads an answer with its headers until its last byte; returns its status. */
 static int take(struct http_daemon *daemon, int client)
 {
-    static char text[LARGE + 1024];
     size_t size = 0, whole = sizeof text;
     while (size < whole) {
         ssize_t n = recv(client, text + size, whole - size, 0);
@@ -202,6 +216,27 @@ static void large_answers_that_nobody_reads_are_bounded(void **state)
     assert_int_equal(n_finished, n_begun);
 }
 
+/* Whatever has been packed by then. */
+static void a_refusal_says_what_it_is(void **state)
+{
+    struct http_daemon *daemon = open_daemon(answer_by_path, LARGE / 2);
+    int holder = connect_narrow(daemon), client = connect_narrow(daemon);
+    (void)state;
+
+    ask_with(daemon, client, "/noise", "Accept-Encoding: gzip\r\n");
+    assert_int_equal(take(daemon, client), 200);
+    assert_non_null(strstr(text, "\r\nContent-Encoding: gzip\r\n"));
+    ask(daemon, holder, "/large");
+    ask_with(daemon, client, "/noise", "Accept-Encoding: gzip\r\n");
+    assert_int_equal(take(daemon, client), 503);
+    assert_null(strstr(text, "\r\nContent-Encoding:"));
+    assert_non_null(strstr(text, "\r\n\r\n{\"error\":"));
+    close(client);
+    close(holder);
+    http_close(daemon);
+    assert_int_equal(n_finished, n_begun);
+}
+
 static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
 {
     static const char request[] =
@@ -209,7 +244,7 @@ static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
     static const char expected[] = "HTTP/1.1 503 ";
     struct http_daemon *daemon = open_daemon(never_answer, 1000);
     struct sockaddr_in address;
-    char text[1024] = "";
+    char answer[1024] = "";
     int ends[2];
     (void)state;
 
@@ -221,9 +256,9 @@ static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
     assert_int_equal(n_answered, 0);
     assert_int_equal(n_finished, 1);
     assert_int_equal(n_sent, 1);
-    assert_true(recv(ends[1], text, sizeof text - 1, 0) > 0);
-    assert_memory_equal(text, expected, sizeof expected - 1);
-    assert_non_null(strstr(text, "\r\n\r\n{\"error\":\"the server is stopping\"}"));
+    assert_true(recv(ends[1], answer, sizeof answer - 1, 0) > 0);
+    assert_memory_equal(answer, expected, sizeof expected - 1);
+    assert_non_null(strstr(answer, "\r\n\r\n{\"error\":\"the server is stopping\"}"));
     close(ends[1]);
 }
 
@@ -232,6 +267,7 @@ int main(void)
     poll_descriptor = epoll_create1(EPOLL_CLOEXEC);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_answers_that_nobody_reads_are_bounded),
+        cmocka_unit_test(a_refusal_says_what_it_is),
         cmocka_unit_test(what_comes_while_a_daemon_is_closed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
