@@ -13,6 +13,7 @@
 #include "server/buffer.h"
 #include "server/coding.h"
 #include "server/metrics.h"
+#include "server/names.h"
 #include "server/pacing.h"
 #include "server/tls.h"
 #include <stdatomic.h>
@@ -28,7 +29,9 @@ enum {
     HTTP_PENDING = 0,    /* before the next http_run(), which costs nothing */
     HTTP_SUSPENDED = -1, /* at any time, by the daemon's thread */
     HTTP_ID_SIZE = 64,
-    HTTP_ADDRESS_SIZE = 46, /* INET6_ADDRSTRLEN */
+    HTTP_ADDRESS_SIZE = 46,   /* INET6_ADDRSTRLEN */
+    HTTP_TRACE_ID_SIZE = 33,  /* 32 hexadecimal digits, and a NUL */
+    HTTP_PARENT_ID_SIZE = 17, /* 16 of them */
     HTTP_FIELDS = 12,
     HTTP_DROPPED_BODY = 64 << 20, /* bytes of a refused body that are read and dropped
                                    * so that its connection can go on */
@@ -62,14 +65,15 @@ struct http_request {
     /* the application's */
     void *owner;                /* of the daemon */
     const struct route *route;  /* NULL: none has this path */
-    char model[65];             /* that the path names, or "" */
-    char version[65], label[65];        /* the same */
+    char model[MODEL_NAME_SIZE];                           /* that the path names, or "" */
+    char version[MODEL_NAME_SIZE], label[MODEL_NAME_SIZE]; /* the same */
     bool admitted;              /* counts as a prediction in work */
     void *state;                /* what a codec remembers; freed with the request */
     struct stages stages;       /* of a prediction */
     int64_t served_version;     /* of the model, that the prediction went to; 0: none yet */
     enum shed shed;             /* set with http_shed() */
-    char trace_id[33], parent_id[17]; /* of its traceparent, or "": for the log */
+    char trace_id[HTTP_TRACE_ID_SIZE];   /* of its traceparent, or "": for the log */
+    char parent_id[HTTP_PARENT_ID_SIZE]; /* the same */
     char client[HTTP_ADDRESS_SIZE];   /* its address; the same */
     int64_t timeout;            /* nanoseconds that it may wait for its turn; 0: not said */
     int64_t priority;           /* 1: before all others; 0: not said */

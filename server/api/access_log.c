@@ -11,8 +11,8 @@
 #include <string.h>
 
 enum {
-    TRACE_ID = 32,
-    PARENT_ID = 16,
+    TRACE_ID = HTTP_TRACE_ID_SIZE - 1,
+    PARENT_ID = HTTP_PARENT_ID_SIZE - 1,
     FIELDS = 24,
     PATH = 512, /* bytes that are shown: escaped, a line still fits into one write to a pipe */
 };
@@ -37,7 +37,8 @@ static bool is_hex(const char *text)
 }
 
 /* version "-" trace-id "-" parent-id "-" flags; versions to come may have more behind it. */
-bool api_read_traceparent(const char *text, char trace[33], char parent[17])
+bool api_read_traceparent(const char *text, char trace[HTTP_TRACE_ID_SIZE],
+                          char parent[HTTP_PARENT_ID_SIZE])
 {
     enum {
         TRACE = 3,

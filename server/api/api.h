@@ -64,7 +64,8 @@ void api_log_access(const struct http_request *request, bool sent, int64_t durat
 
 /* Takes the ids out of the value of a traceparent header (NULL: there is none). False: it is
  * not what W3C Trace Context asks for, and to be ignored. */
-bool api_read_traceparent(const char *text, char trace[33], char parent[17]);
+bool api_read_traceparent(const char *text, char trace[HTTP_TRACE_ID_SIZE],
+                          char parent[HTTP_PARENT_ID_SIZE]);
 
 /* What /metrics says of the versions that are served. */
 void api_write_model_metrics(struct buffer *out, const struct server *server,

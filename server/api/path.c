@@ -1,6 +1,6 @@
 #include "server/api/path.h"
 
-#include "server/registry.h"
+#include "server/names.h"
 #include <string.h>
 
 static int hex(char c)
@@ -13,12 +13,12 @@ static int hex(char c)
 
 /* Copies a name of `size` bytes. What is too long is cut, and marked by a character that no
  * model's name has, so that it is not found but can be told. A zero byte is none, either. */
-static void decode(const char *name, size_t size, char *out, size_t room)
+static void decode(const char *name, size_t size, char out[MODEL_NAME_SIZE])
 {
     static const char mark[] = "\xe2\x80\xa6"; /* U+2026, three dots */
     const char *end = name + size;
     size_t n = 0;
-    while (name < end && n < room - 1) {
+    while (name < end && n < MODEL_NAME_SIZE - 1) {
         int high = end - name > 2 && *name == '%' ? hex(name[1]) : -1;
         int low = high >= 0 ? hex(name[2]) : -1;
         bool escaped = low >= 0 && (high || low);
@@ -26,7 +26,7 @@ static void decode(const char *name, size_t size, char *out, size_t room)
         name += escaped ? 3 : 1;
     }
     if (name < end) {
-        n = room - sizeof mark;
+        n = MODEL_NAME_SIZE - sizeof mark;
         memcpy(out + n, mark, sizeof mark - 1);
         n += sizeof mark - 1;
     }
@@ -37,13 +37,10 @@ static void decode(const char *name, size_t size, char *out, size_t room)
 static bool take_name(const char **path, char key, struct http_request *r, bool decodes)
 {
     char *out = key == 'm' ? r->model : key == 'v' ? r->version : r->label;
-    size_t room = key == 'm'   ? sizeof r->model
-                  : key == 'v' ? sizeof r->version
-                               : sizeof r->label;
     size_t size = strcspn(*path, "/:");
     if (size == 0 || (!decodes && !name_is_valid(*path, size)))
         return false;
-    decode(*path, size, out, room);
+    decode(*path, size, out);
     *path += size;
     return true;
 }
