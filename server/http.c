@@ -286,8 +286,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         struct framing_line line = {.method = method, .url = path, .version = version};
         return begin(d, connection, &line, state);
     }
-    if (r->peer)
-        hangup_look(&d->hangups, &r->peer->hangup);
+    hangup_look(&d->hangups, &r->peer->hangup);
     if (*size) {
         stall_progress(&r->peer->watched);
         bool goes_on = http_body_take(r, data, *size);
