@@ -22,11 +22,6 @@ static struct json_column *find_column(struct json_reader *r, const struct json_
     return NULL;
 }
 
-static int shown(const struct json_text *text)
-{
-    return text->end - text->begin > 60 ? 60 : (int)(text->end - text->begin);
-}
-
 typedef int read_function(struct json_reader *r, struct json_column *c);
 
 /* Reads {name: value, ...} with every input exactly once, each value by `read`. */
@@ -60,7 +55,7 @@ static int read_named(struct json_reader *r, read_function *read)
             return json_reader_fail(r, JSON_BAD_REQUEST,
                                     c ? "the input \"%.*s\" is there twice"
                                       : "the model has no input \"%.*s\"",
-                                    shown(&name), name.begin);
+                                    json_text_shown(&name), name.begin);
         }
         seen[c - r->columns] = true;
         if (!json_scan_take(&r->scan, ':'))
@@ -190,7 +185,7 @@ static int read_field(struct json_reader *r, const char **form)
                                                           : NULL;
     if (!field)
         return fail_body(r, at, "unknown field \"%.*s\", expected \"instances\" or \"inputs\"",
-                         shown(&name), name.begin);
+                         json_text_shown(&name), name.begin);
     if (*form == field)
         return fail_body(r, at, "\"%s\" is there twice", field);
     if (*form)

@@ -9,7 +9,6 @@
 
 enum { ATTEMPTS = 3 }; /* at a folder that is being replaced */
 
-
 /* files */
 
 static void cut_too_long(char path[PATH_MAX], int n)
