@@ -207,7 +207,7 @@ static int add_layer(struct assembly *assembly, int i, struct nn_error *error)
     snprintf(builder->path, sizeof builder->path, "layers[%d]", i);
 
     const char *names[MAX_LAYER_TYPES + 1] = {NULL};
-    for (int t = 0; layer_types[t] && t < MAX_LAYER_TYPES; t++)
+    for (int t = 0; t < MAX_LAYER_TYPES && layer_types[t]; t++)
         names[t] = layer_types[t]->name;
     struct field type_field = {"type", FIELD_CHOICE, 0, .choices = names, .required = true};
     int t;
