@@ -2,8 +2,8 @@
  * C = A B' of few rows: kernel_gemm_rows() in every instruction set that the processor has, and
  * kernel_gemm_packed() in the last of them, also with four fifths of A zero at random (counted
  * as if they were computed), beside the BLAS, whose single row is its product of a matrix and a
- * vector. Interleaved rounds; the best round of each. Then the products that the convolutions
- * of models/mnist are made of, which are the BLAS's.
+ * vector. Then the convolutions of models/mnist and some larger ones, with packed filters and
+ * as a matrix of columns times the BLAS. Interleaved rounds; the best round of each.
  *
  *     bench_kernels [ROUNDS]
  */
@@ -55,6 +55,12 @@ static void multiply(int who, int m, int n, int k, const float *a, const float *
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, a, k, b, k, 0, c, n);
 }
 
+static int last_set(void)
+{
+    kernels_start();
+    return (int)kernels_used();
+}
+
 static void bench(int m, int n, int k, int rounds)
 {
     float *a = random_floats((int64_t)m * k), *b = random_floats((int64_t)n * k);
@@ -80,14 +86,11 @@ static void bench(int m, int n, int k, int rounds)
             if (rate > best[who])
                 best[who] = rate;
         }
-    double ours = 0;
+    int serves = kernel_gemm_packed_pays(n) ? PACKED : last_set();
     printf("%4d %4d %5d", m, n, k);
-    for (int who = 0; who < CONTESTANTS; who++) {
+    for (int who = 0; who < CONTESTANTS; who++)
         printf(" %9.1f", best[who]);
-        if (who <= PACKED && best[who] > 0)
-            ours = best[who];
-    }
-    printf(" %9.2f\n", ours / best[BLAS]);
+    printf(" %9.2f\n", best[serves] / best[BLAS]);
     free(a);
     free(b);
     free(c);
@@ -95,25 +98,80 @@ static void bench(int m, int n, int k, int rounds)
     free(packed);
 }
 
-/* The filters [m, k taps] times the columns [k, n positions] of an image. */
-static void bench_convolution(int m, int n, int k, int rounds)
+/* `filters` of kernel x kernel, over `channels` of side x side, as many outputs. */
+struct convolution {
+    int channels, side, filters, kernel;
+};
+
+static double packed_seconds(const struct kernel_window *w, int filters, const float *x,
+                             const float *packed, float *y, void *scratch, int runs)
 {
-    float *a = random_floats((int64_t)m * k), *b = random_floats((int64_t)n * k);
-    float *c = random_floats((int64_t)m * n);
-    double flops = 2.0 * m * n * k, best = 0;
+    double begin = now();
+    for (int i = 0; i < runs; i++)
+        kernel_convolve_packed(w, filters, x, packed, y, scratch);
+    return now() - begin;
+}
+
+static double columns_seconds(const struct kernel_window *w, int filters, const float *x,
+                              const float *weights, float *y, float *columns, int runs)
+{
+    int positions = (int)(w->out_h * w->out_w);
+    int taps = (int)(w->channels * w->kernel_h * w->kernel_w);
+    double begin = now();
+    for (int i = 0; i < runs; i++) {
+        kernel_im2col(w, x, columns);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, filters, positions, taps, 1,
+                    weights, taps, columns, positions, 0, y, positions);
+    }
+    return now() - begin;
+}
+
+static void bench_convolution(const struct convolution *c, int rounds)
+{
+    const int pad = c->kernel / 2;
+    const struct kernel_window w = {.channels = c->channels,
+                                    .height = c->side,
+                                    .width = c->side,
+                                    .kernel_h = c->kernel,
+                                    .kernel_w = c->kernel,
+                                    .stride_h = 1,
+                                    .stride_w = 1,
+                                    .dilation_h = 1,
+                                    .dilation_w = 1,
+                                    .pad_top = pad,
+                                    .pad_left = pad,
+                                    .out_h = c->side,
+                                    .out_w = c->side};
+    int64_t positions = (int64_t)c->side * c->side, taps = c->channels * c->kernel * c->kernel;
+    float *x = random_floats(c->channels * positions);
+    float *weights = random_floats(c->filters * taps);
+    float *y = random_floats(c->filters * positions),
+          *columns = random_floats(taps * positions);
+    kernels_start();
+    float *packed = random_floats(kernel_packed_size(c->filters, taps));
+    void *scratch = malloc((size_t)kernel_convolve_scratch(&w, c->filters));
+    if (!scratch)
+        exit(1);
+    kernel_pack(true, c->filters, taps, weights, taps, packed);
+    double flops = 2.0 * c->filters * (double)positions * (double)taps;
+    double packed_rate = 0, columns_rate = 0;
     int runs = (int)(2e7 / flops) + 1;
     for (int round = 0; round < rounds; round++) {
-        double begin = now();
-        for (int i = 0; i < runs; i++)
-            kernel_gemm(false, false, m, n, k, 1, a, k, b, n, 0, c, n);
-        double rate = flops * runs / (now() - begin) / 1e9;
-        if (rate > best)
-            best = rate;
+        double work = flops * runs / 1e9;
+        double rate = work / packed_seconds(&w, c->filters, x, packed, y, scratch, runs);
+        packed_rate = rate > packed_rate ? rate : packed_rate;
+        rate = work / columns_seconds(&w, c->filters, x, weights, y, columns, runs);
+        columns_rate = rate > columns_rate ? rate : columns_rate;
     }
-    printf("%4d %4d %5d %9.1f\n", m, n, k, best);
-    free(a);
-    free(b);
-    free(c);
+    printf("%4d of %dx%d, %4d channels of %3dx%-3d %9.1f %9.1f %9.2f\n", c->filters, c->kernel,
+           c->kernel, c->channels, c->side, c->side, packed_rate, columns_rate,
+           packed_rate / columns_rate);
+    free(x);
+    free(weights);
+    free(y);
+    free(columns);
+    free(packed);
+    free(scratch);
 }
 
 int main(int argc, char **argv)
@@ -121,8 +179,9 @@ int main(int argc, char **argv)
     static const int ms[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64};
     static const int nks[][2] = {{10, 128}, {64, 64}, {128, 128}, {128, 784}, {512, 784},
                                  {512, 1024}};
-    static const int convolutions[][3] = {
-        {16, 576, 25}, {32, 144, 144}, {32, 144, 288}, {64, 36, 288}, {32, 784, 288}};
+    static const struct convolution convolutions[] = {
+        {1, 28, 16, 5},  {16, 12, 32, 3},   {32, 12, 32, 3},  {32, 6, 64, 3},
+        {64, 56, 64, 3}, {128, 28, 128, 3}, {256, 14, 256, 3}};
     int rounds = argc > 1 ? atoi(argv[1]) : 15;
 
     if (sizeof(nn_real) != sizeof(float))
@@ -135,8 +194,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof nks / sizeof *nks; i++)
         for (size_t j = 0; j < sizeof ms / sizeof *ms; j++)
             bench(ms[j], nks[i][0], nks[i][1], rounds);
-    printf("\nconvolutions: filters, positions, taps, GFLOP/s\n");
+    printf(
+        "\nfilters                              packed   columns   GFLOP/s; packed / columns\n");
     for (size_t i = 0; i < sizeof convolutions / sizeof *convolutions; i++)
-        bench_convolution(convolutions[i][0], convolutions[i][1], convolutions[i][2], rounds);
+        bench_convolution(&convolutions[i], rounds);
     return 0;
 }
