@@ -95,17 +95,33 @@ static int find_column(const struct csv_file *file, const json_t *json)
     return number >= 0 && number < file->n_columns ? (int)number : -1;
 }
 
-static int no_column(const struct csv_file *file, const json_t *json, struct nn_error *error)
+/* What is probably wrong where all of a line is one column. */
+static const char *delimiter_hint(const struct csv_file *file)
+{
+    const char *first = file->records.fields[0];
+    if (file->n_columns != 1)
+        return "";
+    return strchr(first, ';')    ? "; does data.delimiter have to be \";\"?"
+           : strchr(first, '\t') ? "; does data.delimiter have to be \"\\t\"?"
+           : strchr(first, '|')  ? "; does data.delimiter have to be \"|\"?"
+           : strchr(first, ',')  ? "; does data.delimiter have to be \",\"?"
+                                 : "";
+}
+
+/* `key`: of the recipe, that names it. */
+static int no_column(const struct csv_file *file, const char *key, const json_t *json,
+                     struct nn_error *error)
 {
     const char *name = json_string_value(json);
     if (!name)
-        return nn_fail(error, "%s: no column %lld: there are %d", file->path,
-                       (long long)json_integer_value(json), file->n_columns);
+        return nn_fail(error, "%s: no column %lld: there are %d (%s)%s", file->path,
+                       (long long)json_integer_value(json), file->n_columns, key,
+                       delimiter_hint(file));
     const char *nearest = file->names ? nearest_name(name, (const char *const *)file->names)
                                       : NULL;
-    return nn_fail(error, "%s: no column \"%s\"%s%s%s", file->path, name,
+    return nn_fail(error, "%s: no column \"%s\"%s%s%s (%s)%s", file->path, name,
                    nearest ? ", did you mean \"" : "", nearest ? nearest : "",
-                   nearest ? "\"?" : "");
+                   nearest ? "\"?" : "", key, delimiter_hint(file));
 }
 
 /* Which columns are labels. Those that are absent for predict are left out. */
@@ -121,7 +137,7 @@ static int find_labels(struct csv_file *file, int64_t n_elements, struct nn_erro
         if (file->unlabelled && (file->n_columns == n_elements || column < 0))
             continue;
         if (column < 0)
-            return no_column(file, one, error);
+            return no_column(file, "data.label", one, error);
         file->labels[file->n_labels++] = column;
     }
     return 0;
@@ -146,16 +162,22 @@ static int find_input(struct csv_file *file, int i, struct nn_error *error)
     int *columns = file->inputs[i] = malloc((most + 1) * sizeof *columns);
     if (!columns)
         return no_memory(file, error);
-    for (size_t j = 0; j < n; j++)
-        if ((columns[found++] = find_column(file, json_array_get(input->columns, j))) < 0)
-            return no_column(file, json_array_get(input->columns, j), error);
+    for (size_t j = 0; j < n; j++) {
+        char key[64];
+        if ((columns[found++] = find_column(file, json_array_get(input->columns, j))) >= 0)
+            continue;
+        snprintf(key, sizeof key, "inputs[%d].columns[%zu]", i, j);
+        return no_column(file, key, json_array_get(input->columns, j), error);
+    }
     for (int j = 0; !input->columns && j < file->n_columns; j++)
         if (!is_label(file, j))
             columns[found++] = j;
     if (found != elements)
-        return nn_fail(error, "%s: %lld columns of features (of %d columns) do not fit input "
-                              "\"%s\" %s", file->path, (long long)found, file->n_columns,
-                       input->name, shape_print(&input->shape, &shape));
+        return nn_fail(error,
+                       "%s: %lld columns of features (of %d columns) do not fit input "
+                       "\"%s\" %s%s",
+                       file->path, (long long)found, file->n_columns, input->name,
+                       shape_print(&input->shape, &shape), delimiter_hint(file));
     return 0;
 }
 
