@@ -114,8 +114,8 @@ struct http_application {
     void (*finished)(struct http_request *request, bool sent);
 
     size_t max_body;            /* bytes of one request */
-    size_t max_bytes;           /* of the bodies and answers of all requests together; one
-                                 * answer may be beyond it */
+    size_t max_bytes;           /* of the bodies and answers of all requests together; small
+                                 * ones and one large answer may be beyond it */
     size_t pack_from;           /* bytes of the smallest answer that is packed; 0: none is */
     int max_connections;
 

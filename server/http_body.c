@@ -10,8 +10,9 @@
 #include <string.h>
 
 enum {
-    PACKED_MOST = 1 << 20,   /* bytes of an answer: more would hold others up for too long */
-    SMALL_ANSWER = 64 << 10, /* bytes that are sent whatever others hold: health, errors */
+    PACKED_MOST = 1 << 20, /* bytes of an answer: more would hold others up for too long */
+    SMALL = 64 << 10,      /* bytes of a body or an answer that may come and go whatever
+                            * others hold: a connection has one of them at a time */
 };
 
 /* requests */
@@ -33,6 +34,14 @@ static int refuse_memory(struct http_request *r)
     return http_error(r, 503, "out of memory");
 }
 
+/* Whether there is no room for so many bytes more, with which the body as it comes would have
+ * `size`. */
+static bool is_too_much(const struct http_request *r, size_t more, size_t size)
+{
+    bool is_small = size <= SMALL && !r->coding;
+    return !is_small && r->pool->bytes + more > r->pool->application->max_bytes;
+}
+
 void http_body_begin(struct http_request *r, const struct http_headers *headers)
 {
     const struct http_application *a = r->pool->application;
@@ -46,7 +55,7 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
     } else if (length > a->max_body) {
         r->status = http_error(r, 413, "the body has %llu bytes; at most %zu are read",
                                (unsigned long long)length, a->max_body);
-    } else if (length && r->pool->bytes + length > a->max_bytes) {
+    } else if (length && is_too_much(r, length, length)) {
         r->status = refuse_bytes(r);
     } else if (length && !r->coding && !buffer_reserve(&r->body, length)) {
         r->status = refuse_memory(r);
@@ -56,7 +65,7 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
 /* Returns 0 or a status. */
 static int take(struct http_request *r, struct buffer *to, const char *data, size_t size)
 {
-    if (r->pool->bytes + size > r->pool->application->max_bytes)
+    if (is_too_much(r, size, to->size + size))
         return refuse_bytes(r);
     buffer_add(to, data, size);
     if (to->failed)
@@ -188,7 +197,7 @@ void http_answer_prepare(struct http_request *r)
 {
     struct http_pool *p = r->pool;
 
-    if (r->answer.size > SMALL_ANSWER && p->bytes >= p->application->max_bytes) {
+    if (r->answer.size > SMALL && p->bytes >= p->application->max_bytes) {
         buffer_release(&r->answer);
         r->status = refuse_bytes(r);
     }

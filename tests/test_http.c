@@ -102,7 +102,7 @@ static struct http_daemon *open_daemon(int (*answer)(struct http_request *reques
                                                  .answer = answer,
                                                  .suspended = suspended,
                                                  .finished = finished,
-                                                 .max_body = 1000,
+                                                 .max_body = LARGE,
                                                  .max_bytes = max_bytes,
                                                  .pack_from = SMALL,
                                                  .max_connections = 16,
@@ -237,6 +237,40 @@ static void a_refusal_says_what_it_is(void **state)
     assert_int_equal(n_finished, n_begun);
 }
 
+/* Sends a body and returns the status of the answer. */
+static int post(struct http_daemon *daemon, int client, size_t size)
+{
+    static char request[LARGE];
+    size_t n = (size_t)sprintf(
+        request, "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", size);
+    memset(request + n, ' ', size);
+    assert_true(n + size <= sizeof request);
+    for (size_t sent = 0; sent < n + size;) {
+        ssize_t more = send(client, request + sent, n + size - sent, MSG_NOSIGNAL);
+        sent += more > 0 ? (size_t)more : 0;
+        turn(daemon);
+    }
+    return take(daemon, client);
+}
+
+/* Those who ask for little are served whatever the others hold. */
+static void small_bodies_are_read_while_others_hold_much(void **state)
+{
+    struct http_daemon *daemon = open_daemon(answer_by_path, LARGE / 2);
+    int holder = connect_narrow(daemon), client = connect_narrow(daemon);
+    (void)state;
+
+    assert_int_equal(post(daemon, client, 100000), 200);
+    ask(daemon, holder, "/large");
+    assert_int_equal(post(daemon, client, 60000), 200);
+    assert_int_equal(post(daemon, client, 100000), 503);
+    assert_int_equal(post(daemon, client, 60000), 200);
+    close(client);
+    close(holder);
+    http_close(daemon);
+    assert_int_equal(n_finished, n_begun);
+}
+
 static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
 {
     static const char request[] =
@@ -268,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_answers_that_nobody_reads_are_bounded),
         cmocka_unit_test(a_refusal_says_what_it_is),
+        cmocka_unit_test(small_bodies_are_read_while_others_hold_much),
         cmocka_unit_test(what_comes_while_a_daemon_is_closed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
