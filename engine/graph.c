@@ -4,7 +4,6 @@
  */
 #include "engine/graph.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

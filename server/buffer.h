@@ -4,7 +4,6 @@
 #ifndef SERVER_BUFFER_H
 #define SERVER_BUFFER_H
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

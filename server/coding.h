@@ -6,7 +6,6 @@
 #define SERVER_CODING_H
 
 #include "server/buffer.h"
-#include <stdint.h>
 
 enum coding {
     CODING_IDENTITY, /* as it is */

@@ -3,7 +3,6 @@
 #include "server/json_tensor.h"
 #include "server/served.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* members */

@@ -1,6 +1,7 @@
 #include "server/http_request.h"
 
 #include "server/clock.h"
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

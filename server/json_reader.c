@@ -1,10 +1,10 @@
 #include "server/json_reader.h"
 
+#include "server/number.h"
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "server/number.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "low bytes are copied");
 

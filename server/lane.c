@@ -1,6 +1,5 @@
 #include "server/lane.h"
 
-#include "server/clock.h"
 #include <stdlib.h>
 
 struct lane *lane_new(const struct served *served)

@@ -4,16 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int prediction_n_parts(const struct served *served)
-{
-    return served->n_members ? (int)served->n_members : 1;
-}
-
-const struct served *prediction_part_of(const struct served *served, int i)
-{
-    return served->n_members ? served->members[i] : served;
-}
-
 /* what was collected */
 
 static int n_outputs(const struct prediction *p)
@@ -57,7 +47,7 @@ struct prediction *prediction_new(struct http_request *request, const struct cod
                                   const struct served *served, struct tensor_rows *rows,
                                   int64_t max_piece, int64_t limit)
 {
-    int n_parts = prediction_n_parts(served);
+    int n_parts = served->n_members ? (int)served->n_members : 1;
     struct prediction *p = calloc(1, sizeof *p + (size_t)n_parts * sizeof p->parts[0]);
     if (!p)
         return NULL;
@@ -75,8 +65,10 @@ struct prediction *prediction_new(struct http_request *request, const struct cod
     p->n_parts = n_parts;
     p->whole = n_parts == 1 && (rows->n <= max_piece || nn_model_unbatched(served->model));
     for (int i = 0; i < n_parts; i++)
-        p->parts[i] = (struct prediction_part){
-            .prediction = p, .index = i, .served = prediction_part_of(served, i)};
+        p->parts[i] =
+            (struct prediction_part){.prediction = p,
+                                     .index = i,
+                                     .served = served->n_members ? served->members[i] : served};
     p->served = served_share((struct served *)served);
     if (!p->whole && make_outputs(p) < 0) {
         p->rows = (struct tensor_rows){0};
@@ -131,7 +123,7 @@ static int write(struct prediction *p, const struct nn_tensor *outputs, int64_t 
     return http_error(p->request, 500, "%s", error.text);
 }
 
-int prediction_write(struct prediction *p, const struct nn_session *session, int64_t from)
+static int write_run(struct prediction *p, const struct nn_session *session, int64_t from)
 {
     struct nn_tensor outputs[TENSOR_MAX_PORTS];
     for (int i = 0; i < n_outputs(p) && i < TENSOR_MAX_PORTS; i++)
@@ -149,7 +141,7 @@ int prediction_write_collected(struct prediction *p)
 int prediction_write_timed(struct prediction *p, const struct nn_session *session, int64_t from)
 {
     int64_t began = clock_now();
-    int status = session ? prediction_write(p, session, from) : prediction_write_collected(p);
+    int status = session ? write_run(p, session, from) : prediction_write_collected(p);
     p->request->stages.nanoseconds[STAGE_ENCODE] = clock_now() - began;
     return status;
 }

@@ -52,19 +52,13 @@ void prediction_free(struct prediction *prediction);
 void prediction_collect(struct prediction_part *part, const struct nn_session *session,
                         int64_t from, int64_t first, int64_t n);
 
-/* Writes the answer from rows [from, from + n) of the session's outputs, or from what was
- * collected. Returns the status. */
-int prediction_write(struct prediction *prediction, const struct nn_session *session,
-                     int64_t from);
+/* Writes the answer from what was collected. Returns the status. */
 int prediction_write_collected(struct prediction *prediction);
 
-/* The same, without a session from what was collected; notes how long it took. */
+/* The same, or with a session from its outputs' rows [from, from + n), where n are all of the
+ * prediction's; notes how long it took. */
 int prediction_write_timed(struct prediction *prediction, const struct nn_session *session,
                            int64_t from);
-
-/* How many versions compute a request to this one, and which. */
-int prediction_n_parts(const struct served *served);
-const struct served *prediction_part_of(const struct served *served, int i);
 
 /* An ensemble's rows count as one batch, whatever batches of its members they were in. */
 void prediction_count_ensemble(const struct prediction *prediction,

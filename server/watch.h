@@ -9,7 +9,6 @@
 #define SERVER_WATCH_H
 
 #include "server/metrics.h"
-#include <stdbool.h>
 #include <stdint.h>
 
 enum watch_stage {

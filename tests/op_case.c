@@ -2,7 +2,6 @@
 
 #include "engine/datatype.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

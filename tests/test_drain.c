@@ -9,14 +9,8 @@
 
 #include "tests/drained_load.h"
 #include "tests/server_fixture.h"
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { DRAINS = 50 };

@@ -6,7 +6,6 @@
 #include <cmocka.h>
 
 #include "server/metrics.h"
-#include <stdio.h>
 #include <string.h>
 
 static void labels_are_escaped_and_never_cut_in_half(void **state)

@@ -8,9 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/model_changes.h"
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>

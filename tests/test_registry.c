@@ -10,7 +10,6 @@
 #include "server/registry.h"
 #include "tests/server_fixture.h"
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 

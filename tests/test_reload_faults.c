@@ -11,7 +11,6 @@
 
 #include "tests/server_fixture.h"
 #include <fcntl.h>
-#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>

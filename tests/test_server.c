@@ -10,7 +10,6 @@
 
 #include "tests/server_fixture.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

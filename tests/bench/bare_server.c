@@ -5,7 +5,6 @@
  * Prints its port. Ends with its standard input.
  */
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 
 #include "tests/median.h"
 #include <stdio.h>
-#include <stdlib.h>
 
 static void measure(struct contestant *c, int round, double seconds)
 {

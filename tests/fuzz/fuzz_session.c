@@ -17,7 +17,6 @@
 #include <jansson.h>
 #include <poll.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

@@ -14,7 +14,6 @@
 #include "tests/version_answers.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
