@@ -13,7 +13,8 @@
 
 /* what the passes share */
 
-int passes_resolve(struct passes *p, int value)
+/* What `value` has become. */
+static int resolve(struct passes *p, int value)
 {
     while (p->replaced_by[value] != value) {
         p->replaced_by[value] = p->replaced_by[p->replaced_by[value]];
@@ -25,7 +26,7 @@ int passes_resolve(struct passes *p, int value)
 int passes_input(struct passes *p, const struct graph_node *n, int i)
 {
     return i >= n->n_inputs || n->inputs[i] == GRAPH_NONE ? GRAPH_NONE
-                                                          : passes_resolve(p, n->inputs[i]);
+                                                          : resolve(p, n->inputs[i]);
 }
 
 struct graph_node *passes_only_producer(struct passes *p, int value)

@@ -28,9 +28,6 @@ struct passes {
     bool *removed;              /* [n_nodes] */
 };
 
-/* What `value` has become. */
-int passes_resolve(struct passes *p, int value);
-
 /* Input `i` of the node as it is now; GRAPH_NONE: left out. */
 int passes_input(struct passes *p, const struct graph_node *n, int i);
 

@@ -1,12 +1,11 @@
 #include "server/buffer.h"
 
+#include "server/number.h"
+#include "server/utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "server/number.h"
-#include "server/utf8.h"
 
 void buffer_release(struct buffer *b)
 {

@@ -10,7 +10,7 @@
 #define SERVER_CODEC_H
 
 #include "server/http.h"
-#include "server/registry.h"
+#include "server/table.h"
 #include "server/tensor_rows.h"
 
 struct codec {

@@ -3,10 +3,9 @@
  */
 #include "server/json_tensor.h"
 
+#include "server/number.h"
 #include <math.h>
 #include <string.h>
-
-#include "server/number.h"
 
 void json_write_port(struct buffer *out, const struct nn_port *port)
 {

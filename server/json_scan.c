@@ -1,10 +1,9 @@
 #include "server/json_scan.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "server/number.h"
 #include "server/utf8.h"
+#include <stdio.h>
+#include <string.h>
 
 int json_scan_fail(struct json_scan *s, const char *expected, struct nn_error *error)
 {

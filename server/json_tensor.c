@@ -5,10 +5,9 @@
  */
 #include "server/json_tensor.h"
 
+#include "server/json_reader.h"
 #include <stdarg.h>
 #include <stdio.h>
-
-#include "server/json_reader.h"
 
 static const char INSTANCES[] = "instances", INPUTS[] = "inputs";
 

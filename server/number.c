@@ -1,12 +1,11 @@
 #include "server/number.h"
 
+#include "server/powers_of_ten.h"
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "server/powers_of_ten.h"
 
 /* reading
  *

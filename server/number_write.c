@@ -3,9 +3,8 @@
  */
 #include "server/number.h"
 
-#include <string.h>
-
 #include "server/powers_of_ten.h"
+#include <string.h>
 
 static size_t write_digits(char *out, uint64_t value)
 {

@@ -9,7 +9,7 @@
 
 #include "server/buffer.h"
 #include "server/json_scan.h"
-#include "server/registry.h"
+#include "server/table.h"
 #include "server/tensor_rows.h"
 
 /* An output that is wanted. */

@@ -6,7 +6,7 @@
 #define SERVER_API_OPEN_INFERENCE_H
 
 #include "server/http.h"
-#include "server/registry.h"
+#include "server/table.h"
 
 int v2_live(struct http_request *request);
 int v2_ready(struct http_request *request);
