@@ -321,6 +321,8 @@ void http_finish(struct http_request *r, int status)
 {
     r->status = status;
     r->waiting = false;
+    if (r->connection && !r->answer.failed)
+        http_answer_hold(r);
     if (r->suspended)
         resume(r);
     else if (!r->connection)

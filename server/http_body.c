@@ -193,15 +193,27 @@ static void pack(struct http_request *r)
         http_add_field(r, "Content-Encoding", coding_names[r->answer_coding]);
 }
 
-void http_answer_prepare(struct http_request *r)
+static void count(struct http_request *r)
 {
-    struct http_pool *p = r->pool;
+    r->pool->bytes += r->answer.size - r->held;
+    r->held = r->answer.size;
+}
+
+void http_answer_hold(struct http_request *r)
+{
+    const struct http_pool *p = r->pool;
 
     if (r->answer.size > SMALL && p->bytes >= p->application->max_bytes) {
         buffer_release(&r->answer);
         r->status = refuse_bytes(r);
     }
+    count(r);
+}
+
+void http_answer_prepare(struct http_request *r)
+{
+    if (!r->held)
+        http_answer_hold(r);
     pack(r);
-    r->held = r->answer.size;
-    p->bytes += r->held;
+    count(r);
 }

@@ -55,10 +55,13 @@ bool http_body_finish(struct http_request *request, size_t *work);
 /* Lets go of its memory. */
 void http_body_drop(struct http_request *request);
 
-/* Before it is sent: packs the answer where its client asks for that and it is worth it, and
- * counts its bytes until the request is freed. A large one is replaced by a refusal where too
- * many are held: clients that send little and read nothing could otherwise have any number of
- * them. */
+/* Counts the bytes of an answer that waits to be sent, until the request is freed. A large one
+ * is replaced by a refusal where too many are held: of one turn of the loop, or for clients
+ * that send little and read nothing, there could otherwise be any number of them. */
+void http_answer_hold(struct http_request *request);
+
+/* Before it is sent: holds it, and packs it where its client asks for that and it is worth it.
+ */
 void http_answer_prepare(struct http_request *request);
 
 /* Empties a buffer that is kept, and keeps its memory unless it is much. */

@@ -51,6 +51,17 @@ static int answer_by_path(struct http_request *r)
     return 200;
 }
 
+static struct http_request *pending[8];
+static int n_pending;
+
+/* As a batch does: it answers all that came in a turn before any of it is sent. */
+static int answer_later(struct http_request *r)
+{
+    pending[n_pending++] = r;
+    n_answered++;
+    return HTTP_PENDING;
+}
+
 static void suspended(struct http_request *r)
 {
     (void)r;
@@ -237,6 +248,41 @@ static void a_refusal_says_what_it_is(void **state)
     assert_int_equal(n_finished, n_begun);
 }
 
+/* Also of those who would read them. */
+static void large_answers_of_a_turn_are_bounded(void **state)
+{
+    enum { CLIENTS = 8, SERVED = 3 };
+    static const char line[] = "GET /large HTTP/1.1\r\nHost: h\r\n\r\n";
+    struct http_daemon *daemon = open_daemon(answer_later, 1000000);
+    int clients[CLIENTS];
+    size_t bytes = 0;
+    (void)state;
+
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = connect_narrow(daemon);
+        assert_int_equal(send(clients[i], line, sizeof line - 1, 0), sizeof line - 1);
+    }
+    n_pending = 0;
+    while (n_pending < CLIENTS)
+        turn(daemon);
+    for (int i = 0; i < CLIENTS; i++) {
+        answer_by_path(pending[i]);
+        http_finish(pending[i], 200);
+        bytes += pending[i]->answer.capacity;
+    }
+    assert_in_range(bytes, SERVED * LARGE, SERVED * LARGE + CLIENTS * SMALL);
+    int served = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        int status = take(daemon, clients[i]);
+        served += status == 200;
+        assert_true(status == 200 || status == 503);
+        close(clients[i]);
+    }
+    assert_int_equal(served, SERVED);
+    http_close(daemon);
+    assert_int_equal(n_finished, n_begun);
+}
+
 /* Sends a body and returns the status of the answer. */
 static int post(struct http_daemon *daemon, int client, size_t size)
 {
@@ -301,6 +347,7 @@ int main(void)
     poll_descriptor = epoll_create1(EPOLL_CLOEXEC);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_answers_that_nobody_reads_are_bounded),
+        cmocka_unit_test(large_answers_of_a_turn_are_bounded),
         cmocka_unit_test(a_refusal_says_what_it_is),
         cmocka_unit_test(small_bodies_are_read_while_others_hold_much),
         cmocka_unit_test(what_comes_while_a_daemon_is_closed_is_refused),
