@@ -46,8 +46,6 @@ int64_t batch_capacity(const struct batch *batch)
     return batch->session ? nn_session_max_batch(batch->session) : 0;
 }
 
-/* Makes room for `rows` in a session that holds nothing, at least doubling it, so that a
- * load settles on the size it needs. */
 int batch_reserve(struct batch *batch, int64_t rows, struct nn_error *error)
 {
     int64_t wanted = batch_capacity(batch) ? batch_capacity(batch) : FIRST_ROWS;
@@ -70,16 +68,6 @@ int batch_fail(struct http_request *r, const struct nn_error *error)
     return http_error(r, 500, "%s", error->text);
 }
 
-static int write_rows(const struct batch *batch, const struct codec *codec,
-                      struct http_request *r, const struct nn_tensor *outputs, int64_t first,
-                      int64_t n)
-{
-    struct nn_error error = {0};
-    if (codec->write(r, batch->served, outputs, first, n, &error) == 0)
-        return 200;
-    return batch_fail(r, &error);
-}
-
 static void get_outputs(const struct batch *batch, struct nn_tensor outputs[TENSOR_MAX_PORTS])
 {
     for (int i = 0; i < nn_model_n_outputs(batch->served->model) && i < TENSOR_MAX_PORTS; i++)
@@ -91,7 +79,7 @@ int batch_write(const struct batch *batch, const struct codec *codec, struct htt
 {
     struct nn_tensor outputs[TENSOR_MAX_PORTS];
     get_outputs(batch, outputs);
-    return write_rows(batch, codec, r, outputs, first, n);
+    return prediction_answer(r, codec, batch->served, outputs, first, n);
 }
 
 /* the shared batch */
@@ -110,7 +98,6 @@ static void finish(struct turn *t, struct batch *batch, const struct served *ser
     t->finished = true;
 }
 
-/* A part of a prediction is there, or will not be (status is not 0). */
 void batch_finish_part(struct turn *t, struct batch *batch, struct prediction *p, int64_t rows,
                        int status)
 {
@@ -212,7 +199,8 @@ void batch_flush(struct turn *t, struct batch *batch)
         else if (job->part)
             prediction_collect(job->part, batch->session, job->first, 0, job->n);
         else
-            status = write_rows(batch, job->codec, job->request, outputs, job->first, job->n);
+            status = prediction_answer(job->request, job->codec, batch->served, outputs,
+                                       job->first, job->n);
         finish_job(t, batch, job, status);
     }
     batch->jobs = NULL;
@@ -231,7 +219,6 @@ static struct job *job_new(struct turn *t)
     return job;
 }
 
-/* The rows [used, used + n) of the session become the request's. */
 int batch_enqueue(struct turn *t, struct batch *batch, const struct codec *codec,
                   struct http_request *r, int64_t n, struct prediction_part *part)
 {
@@ -250,7 +237,6 @@ int batch_enqueue(struct turn *t, struct batch *batch, const struct codec *codec
     return HTTP_PENDING;
 }
 
-/* Puts rows that lie elsewhere into the session. */
 int batch_enqueue_copy(struct turn *t, struct batch *batch, const struct codec *codec,
                        struct http_request *r, const struct tensor_rows *rows,
                        struct prediction_part *part)

@@ -175,6 +175,17 @@ void batcher_use(struct batcher *b, const struct table *table, struct batch *bat
 
 /* requests that run by themselves */
 
+/* Returns 0, or the status with which the request was refused. */
+static int read_body(const struct batcher *b, struct batch *batch, const struct codec *codec,
+                     struct http_request *r, struct tensor_rows *rows, int64_t began)
+{
+    struct nn_error error = {0};
+    int status = codec->read(r, batch->served, rows, b->settings.max_instances, &error);
+    batch->read = clock_now();
+    r->stages.nanoseconds[STAGE_DECODE] = batch->read - began;
+    return status ? http_error(r, status, "%s", error.text) : 0;
+}
+
 /* Notes a run of a request's own. */
 static void note_run(const struct batch *batch, struct http_request *r, int64_t rows)
 {
@@ -306,17 +317,14 @@ static int add_parts(struct batcher *b, struct batch *batch, struct prediction *
 static int read_apart(struct batcher *b, struct batch *batch, const struct codec *codec,
                       struct http_request *r)
 {
-    struct nn_error error = {0};
     struct tensor_rows rows = {.model = batch->served->model};
     int64_t began = clock_now();
 
     if (batch_is_late(batch, r, began))
         return batch_answer_late(&b->turn, batch, r);
-    int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
-    batch->read = clock_now();
-    r->stages.nanoseconds[STAGE_DECODE] = batch->read - began;
+    int status = read_body(b, batch, codec, r, &rows, began);
     if (status)
-        return http_error(r, status, "%s", error.text);
+        return status;
     if (!batch->served->n_members || !is_short(b, batch->served, rows.n)) {
         if (b->settings.workers)
             status = pass_on(b, batch, codec, r, &rows);
@@ -357,11 +365,9 @@ static int read_and_enqueue(struct batcher *b, struct batch *batch, const struct
                            (size_t)batch->used * batch->row_bytes[i];
     }
 
-    int status = codec->read(r, batch->served, &rows, b->settings.max_instances, &error);
-    batch->read = clock_now();
-    r->stages.nanoseconds[STAGE_DECODE] = batch->read - began;
+    int status = read_body(b, batch, codec, r, &rows, began);
     if (status)
-        return http_error(r, status, "%s", error.text);
+        return status;
     if (!rows.owned)
         return batch_enqueue(&b->turn, batch, codec, r, rows.n, NULL);
     status = batch->shares && rows.n <= batch->max_batch

@@ -17,6 +17,21 @@ void json_write_port(struct buffer *out, const struct nn_port *port)
     buffer_add_text(out, "]}");
 }
 
+void json_write_ports(struct buffer *out, const struct nn_model *model)
+{
+    buffer_add_text(out, "\"inputs\":[");
+    for (int i = 0; i < nn_model_n_inputs(model); i++) {
+        buffer_add_text(out, i ? "," : "");
+        json_write_port(out, nn_model_input(model, i));
+    }
+    buffer_add_text(out, "],\"outputs\":[");
+    for (int i = 0; i < nn_model_n_outputs(model); i++) {
+        buffer_add_text(out, i ? "," : "");
+        json_write_port(out, nn_model_output(model, i));
+    }
+    buffer_add_text(out, "]");
+}
+
 /* Elements of a tensor as nested arrays: of one row, or of the whole. */
 struct block {
     enum nn_datatype datatype;

@@ -51,6 +51,9 @@ int json_write_element(struct buffer *out, const struct nn_tensor *tensor, int64
 /* {"name": ..., "datatype": "FP32", "shape": [-1, 4]} */
 void json_write_port(struct buffer *out, const struct nn_port *port);
 
+/* "inputs": [port, ...], "outputs": [port, ...] */
+void json_write_ports(struct buffer *out, const struct nn_model *model);
+
 /* The value of "labels": by row the name of the largest element of output 0; for a single
  * output per row and two labels, whether it is above 0.5. Nothing and false when the model
  * names no classes or their number does not fit. */

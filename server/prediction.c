@@ -115,12 +115,20 @@ static void average(struct prediction *p)
     }
 }
 
-static int write(struct prediction *p, const struct nn_tensor *outputs, int64_t first)
+int prediction_answer(struct http_request *r, const struct codec *codec,
+                      const struct served *served, const struct nn_tensor *outputs,
+                      int64_t first, int64_t n)
 {
     struct nn_error error = {0};
-    if (p->codec->write(p->request, p->served, outputs, first, p->rows.n, &error) == 0)
+    if (codec->write(r, served, outputs, first, n, &error) == 0)
         return 200;
-    return http_error(p->request, 500, "%s", error.text);
+    return http_error(r, 500, "%s", error.text);
+}
+
+/* From the outputs' rows that begin at `first`. */
+static int write(struct prediction *p, const struct nn_tensor *outputs, int64_t first)
+{
+    return prediction_answer(p->request, p->codec, p->served, outputs, first, p->rows.n);
 }
 
 static int write_run(struct prediction *p, const struct nn_session *session, int64_t from)

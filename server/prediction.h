@@ -64,6 +64,12 @@ int prediction_write_timed(struct prediction *prediction, const struct nn_sessio
 void prediction_count_ensemble(const struct prediction *prediction,
                                struct model_counters *counters);
 
+/* Answers a request from the outputs' rows [first, first + n), or says why that cannot be;
+ * returns the status. */
+int prediction_answer(struct http_request *request, const struct codec *codec,
+                      const struct served *served, const struct nn_tensor *outputs,
+                      int64_t first, int64_t n);
+
 /* Answers a request that took longer than `limit` nanoseconds; returns the status. */
 int prediction_answer_late(struct http_request *request, int64_t limit,
                            struct model_counters *counters);

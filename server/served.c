@@ -17,17 +17,6 @@ enum {
 
 /* what GET /models/{m} says of a version */
 
-static void describe_ports(struct buffer *out, const char *key, const struct nn_model *model,
-                           int n, const struct nn_port *(*port)(const struct nn_model *, int))
-{
-    buffer_printf(out, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++) {
-        buffer_add_text(out, i ? "," : "");
-        json_write_port(out, port(model, i));
-    }
-    buffer_add_text(out, "]");
-}
-
 /* That the bundle's "training" is a JSON object was checked when it was read. */
 static void describe_training(struct buffer *out, const struct nn_model *model)
 {
@@ -79,8 +68,8 @@ static void describe(struct served *s)
     }
     if (*s->sha256)
         buffer_printf(out, ",\"sha256\":\"%s\"", s->sha256);
-    describe_ports(out, "inputs", s->model, nn_model_n_inputs(s->model), nn_model_input);
-    describe_ports(out, "outputs", s->model, nn_model_n_outputs(s->model), nn_model_output);
+    buffer_add_text(out, ",");
+    json_write_ports(out, s->model);
     buffer_add_text(out, ",\"labels\":[");
     for (int i = 0; i < nn_model_n_labels(s->model); i++) {
         buffer_add_text(out, i ? "," : "");

@@ -70,17 +70,6 @@ const struct served *v2_find(struct http_request *r, int *status)
     return served;
 }
 
-static void write_ports(struct buffer *out, const char *key, const struct nn_model *model,
-                        int n, const struct nn_port *(*port)(const struct nn_model *, int))
-{
-    buffer_printf(out, ",\"%s\":[", key);
-    for (int i = 0; i < n; i++) {
-        buffer_add_text(out, i ? "," : "");
-        json_write_port(out, port(model, i));
-    }
-    buffer_add_text(out, "]");
-}
-
 static void write_versions(struct buffer *out, const struct served_model *model)
 {
     buffer_add_text(out, ",\"versions\":[");
@@ -105,10 +94,8 @@ int v2_model(struct http_request *r)
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
     write_versions(out, table_find(api_loop(r)->table, r->model));
-    buffer_printf(out, ",\"platform\":\"%s\"", platform(served));
-    write_ports(out, "inputs", served->model, nn_model_n_inputs(served->model), nn_model_input);
-    write_ports(out, "outputs", served->model, nn_model_n_outputs(served->model),
-                nn_model_output);
+    buffer_printf(out, ",\"platform\":\"%s\",", platform(served));
+    json_write_ports(out, served->model);
     buffer_add_text(out, "}");
     return 200;
 }
