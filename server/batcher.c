@@ -7,8 +7,9 @@
 
 enum {
     STANDARD_PRIORITIES = 3,
-    SLOW_BATCH = 1000000,   /* nanoseconds of SERVED_BATCH rows: above, the workers' */
-    LONG_WORK = 5000000,    /* nanoseconds of one request that a loop may be busy */
+    SLOW_BATCH = 1000000, /* nanoseconds of SERVED_BATCH rows: above, the workers' */
+    NUMBER_TIME = 40,     /* nanoseconds to write one: of many outputs it is most of the time */
+    LONG_WORK = 5000000,  /* nanoseconds of one request that a loop may be busy */
     LARGE_BODY = 256 << 10, /* bytes that a loop reads itself, at most */
 };
 
@@ -102,11 +103,21 @@ struct lane_settings batcher_lane_settings(const struct serving_config *c, int64
     return lane;
 }
 
+/* Nanoseconds that a batch of SERVED_BATCH rows keeps whoever computes and answers it busy. */
+static int64_t busy_time(const struct served *served)
+{
+    const struct nn_model *model = served->model;
+    int64_t numbers = 0;
+    for (int i = 0; i < nn_model_n_outputs(model) && !nn_model_unbatched(model); i++)
+        numbers += tensor_row_elements(nn_model_output(model, i));
+    return served->batch_time + SERVED_BATCH * NUMBER_TIME * numbers;
+}
+
 /* Whether a loop would be kept from answering others, or the model wants to wait. */
 static bool is_apart(const struct served *served, const struct serving_config *c)
 {
     return c->threads > 0 || c->max_queue_delay_us > 0 ||
-           (c->threads < 0 && served->batch_time > SLOW_BATCH);
+           (c->threads < 0 && busy_time(served) > SLOW_BATCH);
 }
 
 static void add_batch(struct batcher *b, struct batch *batch, const struct served *served,
@@ -121,7 +132,7 @@ static void add_batch(struct batcher *b, struct batch *batch, const struct serve
                                                                 : s->deadline,
                             .shares = !nn_model_unbatched(served->model),
                             .apart = s->workers && is_apart(served, config),
-                            .row_time = served->batch_time / SERVED_BATCH,
+                            .row_time = busy_time(served) / SERVED_BATCH,
                             .last = &batch->jobs};
     for (int i = 0; i < nn_model_n_inputs(served->model) && i < TENSOR_MAX_PORTS; i++)
         batch->row_bytes[i] = tensor_row_bytes(nn_model_input(served->model, i));

@@ -209,6 +209,46 @@ static void health_is_prompt_while_a_million_chunks_come(void **state)
         report(&p);
 }
 
+/* large answers */
+
+static int infer(const char *model)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/v2/models/%s/infer", model);
+    return request(shared.port, "POST", path,
+                   "{\"parameters\":{\"timeout\":1},\"inputs\":[{\"name\":\"x\",\"datatype\":"
+                   "\"FP32\",\"shape\":[1,1],\"data\":[1]}]}",
+                   NULL, 0);
+}
+
+/* Written by an event loop they would keep all its others waiting. Only who waits for a worker
+ * can have waited longer than a microsecond. */
+static void large_answers_are_written_by_workers(void **state)
+{
+    enum { MOST_WIDTH = 10000 };
+    static float ones[MOST_WIDTH];
+    static const int widths[] = {1000, MOST_WIDTH};
+    static const char *const names[] = {"narrow", "wide"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char tensors[96];
+        snprintf(tensors, sizeof tensors,
+                 "\"ones\":{\"dtype\":\"F32\",\"shape\":[1,%d],\"data_offsets\":[0,%d]}",
+                 widths[i], 4 * widths[i]);
+        publish_bundle(shared.models, names[i], 1,
+                       "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,1]}],"
+                       "\"nodes\":[{\"op\":\"Add\",\"inputs\":[\"x\",\"ones\"],\"outputs\":"
+                       "[\"y\"]}],\"outputs\":[\"y\"]}",
+                       tensors, ones, (size_t)(4 * widths[i]));
+    }
+    assert_int_equal(request(shared.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    assert_int_equal(infer("narrow"), 200);
+    assert_int_equal(infer("wide"), 504);
+    unpublish(shared.models, "narrow", 1);
+    unpublish(shared.models, "wide", 1);
+    assert_int_equal(request(shared.admin_port, "POST", "/reload", "", NULL, 0), 200);
+}
+
 /* overload */
 
 struct load {
@@ -271,6 +311,7 @@ int main(void)
         cmocka_unit_test(health_is_prompt_while_answers_are_read_slowly),
         cmocka_unit_test(health_is_prompt_while_thousands_of_ranges_are_asked_for),
         cmocka_unit_test(health_is_prompt_while_a_million_chunks_come),
+        cmocka_unit_test(large_answers_are_written_by_workers),
         cmocka_unit_test(overload_is_refused_and_the_rest_is_served),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
