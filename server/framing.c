@@ -204,7 +204,7 @@ enum framing_fault framing_check(struct MHD_Connection *connection,
                                  const struct framing_line *line)
 {
     bool known = strcmp(MHD_get_version(), KNOWN_VERSION) == 0;
-    bool new = strcmp(line->version, "HTTP/1.1") == 0;
+    bool current = strcmp(line->version, "HTTP/1.1") == 0;
     struct headers h = {.end = known ? line->version + strlen(line->version) : NULL};
 
     if (!is_token(line->method, strlen(line->method)) ||
@@ -214,7 +214,7 @@ enum framing_fault framing_check(struct MHD_Connection *connection,
     if (!line->target_end || !is_target(line->url, line->method) ||
         (known && line->version != line->target_end + 1))
         return FRAMING_TARGET;
-    if (!new &&strcmp(line->version, "HTTP/1.0") != 0)
+    if (!current && strcmp(line->version, "HTTP/1.0") != 0)
         return FRAMING_VERSION;
 
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, next_header, &h);
@@ -226,9 +226,9 @@ enum framing_fault framing_check(struct MHD_Connection *connection,
         if (!info || h.end + 4 != line->method + info->header_size)
             return FRAMING_HEADER_LINES;
     }
-    if (new &&h.hosts == 0)
+    if (current && h.hosts == 0)
         return FRAMING_HOST;
-    if (h.encodings && (h.lengths || !new))
+    if (h.encodings && (h.lengths || !current))
         return FRAMING_ENCODING;
     return FRAMING_SOUND;
 }
