@@ -97,7 +97,9 @@ struct lane_settings batcher_lane_settings(const struct serving_config *c, int64
         .max_queue = c->max_queue_size > 0 ? c->max_queue_size : max_queue,
         .delay = c->max_queue_delay_us > 0 ? c->max_queue_delay_us * 1000 : 0,
         .priorities = c->priority_levels > 0 ? (int)c->priority_levels : STANDARD_PRIORITIES};
-    lane.preferred = c->preferred_batch_size > 0 ? c->preferred_batch_size : lane.max_batch;
+    lane.preferred = c->preferred_batch_size > 0 && c->preferred_batch_size < lane.max_batch
+                         ? c->preferred_batch_size
+                         : lane.max_batch;
     lane.standard_priority = c->default_priority_level > 0 ? (int)c->default_priority_level
                                                            : (lane.priorities + 1) / 2;
     return lane;

@@ -93,7 +93,7 @@ int64_t lane_ready(const struct lane *l, int64_t now)
     const struct lane_settings *s = &l->settings;
     if (l->n_waiting == 0 || l->running >= s->threads)
         return INT64_MAX;
-    if (s->delay == 0 || l->rows >= s->preferred || l->rows >= s->max_batch)
+    if (s->delay == 0 || l->rows >= s->preferred)
         return 0;
     int64_t over = lane_oldest(l) + s->delay;
     return over <= now ? 0 : over;

@@ -9,7 +9,7 @@
 
 #include "server/prediction.h"
 
-enum { LANE_PRIORITIES = 10 };
+enum { LANE_PRIORITIES = SERVING_PRIORITIES };
 
 struct lane_settings {
     int threads;                /* that compute it at the same time, at most; 0: as the workers'
@@ -17,7 +17,8 @@ struct lane_settings {
     int64_t max_batch;          /* rows that are computed together */
     int64_t max_queue;          /* predictions that wait, of each priority */
     int64_t delay;              /* nanoseconds to wait for a preferred batch; 0: never wait */
-    int64_t preferred;          /* rows from which on nobody waits for more */
+    int64_t preferred;          /* rows from which on nobody waits for more; at most
+                                 * max_batch */
     int priorities;             /* 1 is the most urgent, this the least */
     int standard_priority;      /* of requests that say none, or one that there is not */
 };

@@ -12,7 +12,7 @@ static void complete(struct serving_config *c, const struct options *o)
     if (c->deadline_ms < 0)
         c->deadline_ms = o->deadline;
     c->max_batch_size = lane.max_batch;
-    c->preferred_batch_size = lane.preferred < lane.max_batch ? lane.preferred : lane.max_batch;
+    c->preferred_batch_size = lane.preferred;
     c->max_queue_delay_us = lane.delay / 1000;
     c->max_queue_size = lane.max_queue;
     c->priority_levels = lane.priorities;

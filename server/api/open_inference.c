@@ -181,16 +181,14 @@ static void write_steps(struct buffer *out, const struct served *ensemble)
 static void write_batching(struct buffer *out, const struct serving_config *c,
                            const struct options *options)
 {
-    int64_t most = c->max_batch_size > 0 ? c->max_batch_size : options->max_batch;
     struct lane_settings lane = batcher_lane_settings(c, options->max_batch, options->max_queue);
     buffer_printf(out,
                   ",\"dynamic_batching\":{\"preferred_batch_size\":[%lld],"
                   "\"max_queue_delay_microseconds\":%lld,\"priority_levels\":%d,"
                   "\"default_priority_level\":%d,\"default_queue_policy\":"
                   "{\"allow_timeout_override\":true,\"max_queue_size\":%lld}}",
-                  (long long)(lane.preferred < most ? lane.preferred : most),
-                  (long long)(lane.delay / 1000), lane.priorities, lane.standard_priority,
-                  (long long)lane.max_queue);
+                  (long long)lane.preferred, (long long)(lane.delay / 1000), lane.priorities,
+                  lane.standard_priority, (long long)lane.max_queue);
 }
 
 /* max_batch_size is what clients take it for: the most rows of a request. What is more than
