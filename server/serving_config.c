@@ -1,15 +1,14 @@
 #include "server/serving_config.h"
 
 #include "server/json_scan.h"
+#include "server/system.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-enum { PATH = 128, MAX_WEIGHT = 1000000 };
+enum { PATH = 128, MAX_WEIGHT = 1000000, MAX_KEYS = 32 };
 
 struct reader {
     struct json_scan scan; /* of a text that is JSON */
@@ -52,7 +51,7 @@ static void key_path(char out[PATH], const char *path, const struct json_text *k
 static int fail_unknown(struct reader *r, const char *path, const struct json_text *key,
                         const struct key *keys, int n_keys)
 {
-    const char *names[16] = {NULL};
+    const char *names[MAX_KEYS + 1] = {NULL};
     char full[PATH], word[PATH];
     for (int i = 0; i < n_keys; i++)
         names[i] = keys[i].name;
@@ -344,8 +343,9 @@ static const struct key keys_of_file[] = {
     {"preferred_batch_size", read_integer, AT(preferred_batch_size), 1, 1 << 16, false},
     {"max_queue_delay_us", read_integer, AT(max_queue_delay_us), 0, 10000000, false},
     {"max_queue_size", read_integer, AT(max_queue_size), 1, 1 << 20, false},
-    {"priority_levels", read_integer, AT(priority_levels), 1, 10, false},
-    {"default_priority_level", read_integer, AT(default_priority_level), 1, 10, false},
+    {"priority_levels", read_integer, AT(priority_levels), 1, SERVING_PRIORITIES, false},
+    {"default_priority_level", read_integer, AT(default_priority_level), 1, SERVING_PRIORITIES,
+     false},
     {"deadline_ms", read_integer, AT(deadline_ms), 1, 3600000, true},
     {"warmup", read_integer, AT(warmup), 0, 1 << 16, false},
     {"threads", read_integer, AT(threads), 0, 64, false},
@@ -353,6 +353,8 @@ static const struct key keys_of_file[] = {
 };
 
 enum { N_KEYS = sizeof keys_of_file / sizeof keys_of_file[0] };
+
+_Static_assert((int)N_KEYS <= (int)MAX_KEYS, "a bit of *seen for each");
 
 /* What one key says of another. */
 static int check(const struct serving_config *c, unsigned seen, struct nn_error *error)
@@ -404,30 +406,6 @@ int serving_config_read(struct serving_config *c, const char *text, size_t size,
     return check(c, seen, error);
 }
 
-/* Returns the bytes that were read, or -1. */
-static ssize_t read_file(const char *path, char *text, size_t room, struct nn_error *error)
-{
-    /* Not blocking: somebody may have put a pipe there. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat s;
-    ssize_t n = 0, got;
-
-    if (fd < 0)
-        return nn_fail(error, "%s: %s", path, strerror(errno));
-    if (fstat(fd, &s) < 0 || !S_ISREG(s.st_mode)) {
-        close(fd);
-        return nn_fail(error, "%s: expected a file", path);
-    }
-    while ((got = read(fd, text + n, room - (size_t)n)) > 0)
-        n += got;
-    close(fd);
-    if (got < 0)
-        return nn_fail(error, "%s: %s", path, strerror(errno));
-    if ((size_t)n == room)
-        return nn_fail(error, "%s: expected at most %d bytes", path, SERVING_FILE);
-    return n;
-}
-
 int serving_config_load(struct serving_config *c, const char *path, struct nn_error *error)
 {
     struct stat s;
@@ -435,14 +413,14 @@ int serving_config_load(struct serving_config *c, const char *path, struct nn_er
         serving_config_default(c);
         return 0;
     }
-    char *text = malloc(SERVING_FILE + 1);
-    if (!text)
-        return nn_fail(error, "%s: out of memory", path);
-    ssize_t n = read_file(path, text, SERVING_FILE + 1, error);
-    int result = n < 0 ? -1 : serving_config_read(c, text, (size_t)n, error);
-    if (n >= 0 && result < 0)
-        nn_fail_in(error, "%s", path);
-    free(text);
+    struct buffer text = {0};
+    int result = system_read_file(&text, path, SERVING_FILE, error);
+    if (result == 0) {
+        result = serving_config_read(c, text.data ? text.data : "", text.size, error);
+        if (result < 0)
+            nn_fail_in(error, "%s", path);
+    }
+    buffer_release(&text);
     return result;
 }
 

@@ -29,6 +29,7 @@ enum {
     SERVING_SPECIFIC = 64,
     SERVING_HEADER = 64,
     SERVING_MEMBERS = 16,
+    SERVING_PRIORITIES = 10,
     SERVING_FILE = 64 << 10, /* bytes that are read at most */
 };
 
