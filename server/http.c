@@ -38,6 +38,8 @@ enum {
     UNPACKING = 256 << 10,        /* bytes of bodies in a turn: about a millisecond */
 };
 
+_Static_assert((int)FRAMING_FAULTS <= (int)METRICS_FAULTS, "a counter for each");
+
 /* A connection. */
 struct peer {
     struct watched watched;     /* first: it is found by it */

@@ -294,8 +294,7 @@ struct registry *registry_open(const struct registry_settings *settings, struct 
     pthread_cond_init(&r->over, NULL);
     if (pthread_create(&r->thread, NULL, run_registry, r) != 0) {
         nn_fail(error, "cannot start the thread that loads models");
-        table_release(r->table);
-        free(r);
+        registry_free(r);
         return NULL;
     }
     return r;

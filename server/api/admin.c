@@ -96,8 +96,7 @@ static int read_body(struct http_request *r, char model[MODEL_NAME_SIZE])
         json_scan_take(&s, ':');
         if (!json_text_equal(&key, "model"))
             return http_error(r, 400, "%.*s: there is no such field; \"model\" is one",
-                              key.end - key.begin > 64 ? 64 : (int)(key.end - key.begin),
-                              key.begin);
+                              json_text_shown(&key), key.begin);
         if (*model)
             return http_error(r, 400, "model: is there twice");
         if (json_scan_peek(&s) != '"' || json_scan_string(&s, &name, NULL) != 0 ||
