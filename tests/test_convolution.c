@@ -144,6 +144,47 @@ static void packed_filters_follow_the_window_anywhere(void **state)
     kernels_start();
 }
 
+/* All numbers are small integers again. Memory has no more than it must have. */
+static void planes_follow_the_window_anywhere(void **state)
+{
+    (void)state;
+    enum { PLANES = 3, FILTERS = 2, X = 6 * 12, TAPS = 4 * 5 };
+    static nn_real filters[PLANES * FILTERS * TAPS];
+    for (int i = 0; i < PLANES * FILTERS * TAPS; i++)
+        filters[i] = (nn_real)(i % 11 - 5);
+    for (int set = 0; set < KERNEL_SETS; set++)
+        for (uint64_t seed = 0; seed < 1000 && kernels_use((enum kernel_set)set); seed++) {
+            struct kernel_window w = random_window(seed);
+            w.channels = 1;
+            int64_t size = w.height * w.width, positions = w.out_h * w.out_w;
+            int64_t n_filters = 1 + (int64_t)(seed % FILTERS), taps = w.kernel_h * w.kernel_w;
+            nn_real *x = malloc((size_t)(PLANES * size) * sizeof *x);
+            nn_real *y = malloc((size_t)(PLANES * n_filters * positions) * sizeof *y);
+            void *scratch = malloc((size_t)kernel_convolve_planes_scratch(&w));
+            assert_true(x && y && scratch);
+            assert_true(kernel_convolve_planes_scratch(&w) <=
+                        kernel_convolve_planes_most_scratch(&w));
+            for (int64_t i = 0; i < PLANES * size; i++)
+                x[i] = (nn_real)(i % 17 - 8);
+            kernel_convolve_planes(&w, PLANES, n_filters, x, filters, y, scratch);
+            for (int64_t i = 0; i < PLANES * n_filters * positions; i++) {
+                int64_t filter = i / positions, plane = filter / n_filters;
+                nn_real sum = 0;
+                for (int64_t k = 0; k < taps; k++) {
+                    const nn_real *from = element_of(&w, x + plane * size, k, i % positions);
+                    sum += from ? filters[filter * taps + k] * *from : 0;
+                }
+                if (!(y[i] == sum))
+                    fail_msg("set %d, window %d, element %d: %g, by definition %g", set,
+                             (int)seed, (int)i, (double)y[i], (double)sum);
+            }
+            free(x);
+            free(y);
+            free(scratch);
+        }
+    kernels_start();
+}
+
 static const struct {
     struct geometry geometry;
     const char *inputs[CASE_INPUTS], *attributes;
@@ -174,6 +215,16 @@ static const struct {
     {{{3, 2}, {1, 1}, {0, 0}, 1},
      {"[-1, 7, 4, 3]", "[40, 7, 4, 3]"},
      "strides 3 2; pads 0 0 1 1"},
+    /* planes by themselves, cut into rows and not, down by more than a row */
+    {{{1, 1}, {1, 1}, {1, 1}, 5},
+     {"[-1, 5, 230, 240]", "[5, 1, 3, 3]", "[5]"},
+     "group 5; pads 1 1 1 1"},
+    {{{2, 2}, {1, 1}, {1, 1}, 9},
+     {"[-1, 9, 15, 14]", "[18, 1, 3, 3]"},
+     "group 9; pads 1 1 1 1; strides 2 2"},
+    {{{1, 1}, {2, 2}, {4, 4}, 8},
+     {"[-1, 8, 7, 7]", "[8, 1, 5, 5]"},
+     "group 8; pads 4 4 4 4; dilations 2 2"},
     /* several panels of filters, also the last one not full */
     {{{2, 2}, {1, 1}, {3, 3}, 1},
      {"[-1, 3, 40, 37]", "[28, 3, 7, 7]", "[28]"},
@@ -404,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_follow_the_window_anywhere),
         cmocka_unit_test(packed_filters_follow_the_window_anywhere),
+        cmocka_unit_test(planes_follow_the_window_anywhere),
         cmocka_unit_test(convolution_is_that_of_its_definition),
         cmocka_unit_test(packed_convolution_is_that_of_its_definition),
         cmocka_unit_test(filters_that_are_not_finite_are_not_packed),

@@ -1,5 +1,5 @@
 /*
- * Images as matrices, and convolution of single planes.
+ * Images as matrices, and the gradient of a convolution of single planes.
  *
  * Tap (ky, kx) of the output (oy, ox) is the element (oy stride + ky dilation - pad) of the
  * input, by axis. For one tap the outputs that see the image are a range, so that the inner
@@ -51,13 +51,8 @@ static void gather_plane(const struct kernel_window *w, const nn_real *x, struct
         const nn_real *from = x + (oy * w->stride_h + rows.offset) * w->width +
                               columns.begin * w->stride_w + columns.offset;
         zero_short(row, columns.begin);
-        if (n <= 0)
-            ;
-        else if (w->stride_w == 1)
-            copy_short(row + columns.begin, from, n);
-        else
-            for (int64_t i = 0; i < n; i++)
-                row[columns.begin + i] = from[i * w->stride_w];
+        if (n > 0)
+            copy_strided(row + columns.begin, from, n, w->stride_w);
         zero_short(row + columns.end, w->out_w - columns.end);
     }
     memset(to + rows.end * w->out_w, 0,
@@ -102,28 +97,6 @@ void kernel_col2im(const struct kernel_window *w, const nn_real *columns, nn_rea
         }
 }
 
-void kernel_plane(const struct kernel_window *w, const nn_real *x, const nn_real *filter,
-                  nn_real *y)
-{
-    for (int64_t ky = 0; ky < w->kernel_h; ky++) {
-        struct range rows = tap_rows(w, ky);
-        for (int64_t oy = rows.begin; oy < rows.end; oy++) {
-            const nn_real *from = x + (oy * w->stride_h + rows.offset) * w->width;
-            nn_real *to = y + oy * w->out_w;
-            for (int64_t kx = 0; kx < w->kernel_w; kx++) {
-                nn_real f = filter[ky * w->kernel_w + kx];
-                struct range across = tap_columns(w, kx);
-                if (w->stride_w == 1)
-                    for (int64_t ox = across.begin; ox < across.end; ox++)
-                        to[ox] += f * from[ox + across.offset];
-                else
-                    for (int64_t ox = across.begin; ox < across.end; ox++)
-                        to[ox] += f * from[ox * w->stride_w + across.offset];
-            }
-        }
-    }
-}
-
 void kernel_plane_gradient(const struct kernel_window *w, const nn_real *x,
                            const nn_real *filter, const nn_real *dy, nn_real *dx,
                            nn_real *dfilter)
@@ -140,9 +113,11 @@ void kernel_plane_gradient(const struct kernel_window *w, const nn_real *x,
                 if (dx)
                     for (int64_t ox = across.begin; ox < across.end; ox++)
                         dx[row + ox * w->stride_w] += f * from[ox];
+                nn_real part = 0; /* one sum of all would round too much */
                 if (dfilter)
                     for (int64_t ox = across.begin; ox < across.end; ox++)
-                        sum += from[ox] * x[row + ox * w->stride_w];
+                        part += from[ox] * x[row + ox * w->stride_w];
+                sum += part;
             }
             if (dfilter)
                 dfilter[tap] += sum;

@@ -8,13 +8,12 @@
  *
  * Filters lie in panels of a vector's width. A tile is some neighbours in a row of outputs
  * times some panels, kept in registers: each tap reads one vector of each panel, and multiplies
- * it by as many neighbours of X. For them to lie side by side the image is copied, some rows of
- * outputs at a time: with its padding, and the columns of a stride taken apart, every sx-th
- * together. An image that is neither padded nor strided along its rows is read where it lies.
+ * it by as many neighbours of X, which lie side by side: see image_place.h.
  *
  * Y comes out by position and is turned over at the end. An element is summed in the order of
  * c, ky, kx, some channels at a time, whatever else is computed: its bits are the same.
  */
+#include "engine/kernels/image_place.h"
 #include "engine/kernels/image_rows.h"
 #include "engine/kernels/unroll.h"
 
@@ -23,8 +22,7 @@
 enum {
     MAX_NEIGHBOURS = 12, /* of a tile */
     MAX_PANELS = 4,
-    BLOCK_TAPS = 128,  /* that are summed before they are added to what came before */
-    CACHED = 48 << 10, /* elements of image and result, of some rows of outputs */
+    BLOCK_TAPS = 128, /* that are summed before they are added to what came before */
 };
 
 /* What a tile is computed from. */
@@ -63,12 +61,9 @@ static const struct {
 /* where things lie */
 
 struct place {
-    int64_t lanes, panels;     /* of all filters */
-    int64_t taps;              /* of a channel */
-    bool copied;               /* the image, else it is read where it lies */
-    int64_t phases;            /* of a stride, that taps are in */
-    int64_t width, row, plane; /* elements of a phase, of a row of the image, of a channel */
-    int64_t rows;              /* of outputs at a time */
+    struct image_place image;
+    int64_t lanes, panels; /* of all filters */
+    int64_t taps;          /* of a channel */
 };
 
 static int64_t larger(int64_t a, int64_t b)
@@ -81,135 +76,34 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Rows or columns that a window covers. */
-static int64_t span(int64_t kernel, int64_t dilation)
+/* Elements of a row of outputs; -1: more than can be counted. */
+static int64_t result_row(const struct kernel_window *w, int64_t filters)
 {
-    return (kernel - 1) * dilation + 1;
-}
-
-static bool is_inside(int64_t pad, int64_t out, int64_t stride, int64_t span, int64_t size)
-{
-    return pad == 0 && (out - 1) * stride + span <= size;
-}
-
-static int64_t rows_of_image(const struct kernel_window *w, int64_t rows)
-{
-    return (rows - 1) * w->stride_h + span(w->kernel_h, w->dilation_h);
-}
-
-/* Elements of memory for so many rows of outputs; false: too many to be counted. */
-static bool measure(const struct kernel_window *w, const struct place *p, int64_t rows,
-                    int64_t *elements)
-{
-    int64_t image = 0, result;
-    if (p->copied && (__builtin_mul_overflow(rows_of_image(w, rows), p->row, &image) ||
-                      __builtin_mul_overflow(image, w->channels, &image)))
-        return false;
-    return !__builtin_mul_overflow(rows * w->out_w, p->panels * p->lanes, &result) &&
-           !__builtin_add_overflow(image, result, elements);
-}
-
-/* As if the image were copied. */
-static void place_copy(const struct kernel_window *w, int64_t filters, struct place *p)
-{
-    int64_t across = span(w->kernel_w, w->dilation_w);
-    *p = (struct place){.lanes = kernel_packed_lanes(),
-                        .taps = w->kernel_h * w->kernel_w,
-                        .copied = true,
-                        .phases = smaller(w->stride_w, across),
-                        .width = w->out_w + (across - 1) / w->stride_w,
-                        .rows = 1};
-    p->panels = (filters + p->lanes - 1) / p->lanes;
-    p->row = p->phases * p->width;
+    int64_t lanes = kernel_packed_lanes(), elements;
+    bool fits =
+        !__builtin_mul_overflow((filters + lanes - 1) / lanes * lanes, w->out_w, &elements);
+    return fits ? elements : -1;
 }
 
 static bool place(const struct kernel_window *w, int64_t filters, struct place *p)
 {
-    int64_t across = span(w->kernel_w, w->dilation_w), down = span(w->kernel_h, w->dilation_h);
-    int64_t elements;
-    place_copy(w, filters, p);
-    if (w->stride_w == 1 && is_inside(w->pad_left, w->out_w, 1, across, w->width) &&
-        is_inside(w->pad_top, w->out_h, w->stride_h, down, w->height)) {
-        p->copied = false;
-        p->row = p->width = w->width;
-        p->plane = w->width * w->height;
-    }
-    if (!measure(w, p, 1, &elements))
-        return false;
-    while (p->rows < w->out_h && measure(w, p, smaller(2 * p->rows, w->out_h), &elements) &&
-           elements <= CACHED)
-        p->rows = smaller(2 * p->rows, w->out_h);
-    int64_t tiles = (w->out_h + p->rows - 1) / p->rows;
-    p->rows = (w->out_h + tiles - 1) / tiles;
-    if (p->copied)
-        p->plane = rows_of_image(w, p->rows) * p->row;
-    return true;
-}
-
-static int64_t bytes(const struct place *p, int64_t elements)
-{
-    int64_t taps = p->taps * (int64_t)sizeof(int64_t), result;
-    return __builtin_mul_overflow(elements, (int64_t)sizeof(nn_real), &result) ||
-                   __builtin_add_overflow(result, taps, &result)
-               ? -1
-               : result;
+    int64_t row = result_row(w, filters);
+    p->lanes = kernel_packed_lanes();
+    p->panels = (filters + p->lanes - 1) / p->lanes;
+    p->taps = w->kernel_h * w->kernel_w;
+    return row >= 0 && image_place(&p->image, w, false, row);
 }
 
 int64_t kernel_convolve_scratch(const struct kernel_window *w, int64_t filters)
 {
     struct place p;
-    int64_t elements;
-    return place(w, filters, &p) && measure(w, &p, p.rows, &elements) ? bytes(&p, elements)
-                                                                      : -1;
+    return place(w, filters, &p) ? image_place_bytes(&p.image, w) : -1;
 }
 
 int64_t kernel_convolve_most_scratch(const struct kernel_window *w, int64_t filters)
 {
-    struct place p;
-    int64_t row;
-    place_copy(w, filters, &p);
-    return measure(w, &p, 1, &row) ? bytes(&p, larger(row, CACHED)) : -1;
-}
-
-static void place_taps(const struct kernel_window *w, const struct place *p, int64_t *taps)
-{
-    for (int64_t ky = 0; ky < w->kernel_h; ky++)
-        for (int64_t kx = 0; kx < w->kernel_w; kx++) {
-            int64_t at = kx * w->dilation_w;
-            *taps++ =
-                ky * w->dilation_h * p->row + at % w->stride_w * p->width + at / w->stride_w;
-        }
-}
-
-/* the image */
-
-/* What the outputs from `row` on need of the image. */
-static void copy_image(const struct kernel_window *w, const struct place *p, int64_t row,
-                       const nn_real *x, nn_real *image)
-{
-    int64_t rows = p->plane / p->row, top = row * w->stride_h - w->pad_top;
-    for (int64_t phase = 0; phase < p->phases; phase++) {
-        struct range across = tap_range(phase, 1, w->stride_w, w->pad_left, w->width, p->width);
-        int64_t n = across.end - across.begin;
-        for (int64_t c = 0; c < w->channels; c++)
-            for (int64_t r = 0; r < rows; r++) {
-                int64_t y = top + r;
-                nn_real *to = image + c * p->plane + r * p->row + phase * p->width;
-                if (y < 0 || y >= w->height) {
-                    zero_short(to, p->width);
-                    continue;
-                }
-                const nn_real *from = x + (c * w->height + y) * w->width +
-                                      across.begin * w->stride_w + across.offset;
-                zero_short(to, across.begin);
-                if (w->stride_w == 1)
-                    copy_short(to + across.begin, from, n);
-                else
-                    for (int64_t k = 0; k < n; k++)
-                        to[across.begin + k] = from[k * w->stride_w];
-                zero_short(to + across.end, p->width - across.end);
-            }
-    }
+    int64_t row = result_row(w, filters);
+    return row >= 0 ? image_place_most_bytes(w, row) : -1;
 }
 
 /* the product */
@@ -241,7 +135,7 @@ static void multiply(const struct kernel_window *w, const struct place *p, int64
 {
     int64_t block = larger(BLOCK_TAPS / p->taps, 1), width = w->out_w;
     int neighbours = 1, most = 1;
-    if (p->row == width && w->stride_h == 1) { /* rows behind each other are one */
+    if (p->image.row == width && w->stride_h == 1) { /* rows behind each other are one */
         width *= rows;
         rows = 1;
     }
@@ -251,7 +145,7 @@ static void multiply(const struct kernel_window *w, const struct place *p, int64
         for (int64_t j = 0, panels; j < p->panels; j += panels) {
             for (panels = most; panels > p->panels - j;)
                 panels /= 2;
-            struct tile t = {.plane = p->plane,
+            struct tile t = {.plane = p->image.plane,
                              .panel = w->channels * p->taps * p->lanes,
                              .ldy = p->panels * p->lanes,
                              .channels = smaller(block, w->channels - c),
@@ -261,7 +155,7 @@ static void multiply(const struct kernel_window *w, const struct place *p, int64
             t.w = packed + j * t.panel + c * p->taps * p->lanes;
             for (int64_t oy = 0; oy < rows; oy++)
                 for (int64_t ox = 0; ox < width; ox += neighbours) {
-                    t.x = x + c * p->plane + oy * w->stride_h * p->row + ox;
+                    t.x = x + c * p->image.plane + oy * w->stride_h * p->image.row + ox;
                     t.y = y + (oy * width + ox) * t.ldy + j * p->lanes;
                     sets[kernels_used()].run_tile((int)smaller(neighbours, width - ox),
                                                   (int)panels, &t);
@@ -270,9 +164,6 @@ static void multiply(const struct kernel_window *w, const struct place *p, int64
 }
 
 /* the result */
-
-typedef nn_real four
-    __attribute__((vector_size(4 * sizeof(nn_real)), aligned(sizeof(nn_real)), may_alias));
 
 static void turn_four(const nn_real *from, int64_t ld_from, nn_real *to, int64_t ld_to)
 {
@@ -313,15 +204,15 @@ void kernel_convolve_packed(const struct kernel_window *w, int64_t filters, cons
     place(w, filters, &p);
     int64_t *taps = scratch;
     nn_real *result = (nn_real *)(taps + p.taps), *image;
-    image = result + p.rows * w->out_w * p.panels * p.lanes;
+    image = result + p.image.rows * w->out_w * p.panels * p.lanes;
 
-    place_taps(w, &p, taps);
-    for (int64_t row = 0; row < w->out_h; row += p.rows) {
-        int64_t rows = smaller(p.rows, w->out_h - row);
-        if (p.copied)
-            copy_image(w, &p, row, x, image);
-        multiply(w, &p, rows, p.copied ? image : x + row * w->stride_h * w->width, packed, taps,
-                 result);
+    image_place_taps(&p.image, w, taps);
+    for (int64_t row = 0; row < w->out_h; row += p.image.rows) {
+        int64_t rows = smaller(p.image.rows, w->out_h - row);
+        if (p.image.copied)
+            image_place_copy(&p.image, w, row, x, image);
+        multiply(w, &p, rows, p.image.copied ? image : x + row * w->stride_h * w->width, packed,
+                 taps, result);
         turn_over(rows * w->out_w, filters, result, p.panels * p.lanes, y + row * w->out_w,
                   w->out_h * w->out_w);
     }

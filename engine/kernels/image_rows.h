@@ -42,6 +42,25 @@ static inline void copy_short(nn_real *to, const nn_real *from, int64_t n)
     memcpy(to + n - BLOCK, from + n - BLOCK, BLOCK * sizeof(nn_real));
 }
 
+typedef nn_real four
+    __attribute__((vector_size(4 * sizeof(nn_real)), aligned(sizeof(nn_real)), may_alias));
+
+/* Every stride-th element. */
+static inline void copy_strided(nn_real *to, const nn_real *from, int64_t n, int64_t stride)
+{
+    int64_t i = 0;
+    if (stride == 1) {
+        copy_short(to, from, n);
+        return;
+    }
+    for (; stride == 2 && i + 4 < n; i += 4) {
+        four a = *(const four *)(from + 2 * i), b = *(const four *)(from + 2 * i + 4);
+        *(four *)(to + i) = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    }
+    for (; i < n; i++)
+        to[i] = from[i * stride];
+}
+
 static inline void zero_short(nn_real *to, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {

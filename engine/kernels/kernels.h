@@ -93,11 +93,17 @@ int64_t kernel_convolve_most_scratch(const struct kernel_window *w, int64_t filt
 void kernel_convolve_packed(const struct kernel_window *w, int64_t filters, const nn_real *x,
                             const nn_real *packed, nn_real *y, void *scratch);
 
-/* One plane with one filter (w->channels is not looked at): y [out_h, out_w] += filter
- * [kernel_h, kernel_w] over x [height, width]. And its gradient, which adds to dx and
- * dfilter; either may be NULL. */
-void kernel_plane(const struct kernel_window *w, const nn_real *x, const nn_real *filter,
-                  nn_real *y);
+/* convolution_planes.c: the same for many images x [planes, height, width] of one channel
+ * (w->channels is 1), each with filters of its own, weights [planes, filters, kernel_h,
+ * kernel_w] as they are, to y [planes, filters, out_h, out_w]. */
+int64_t kernel_convolve_planes_scratch(const struct kernel_window *w);
+int64_t kernel_convolve_planes_most_scratch(const struct kernel_window *w);
+void kernel_convolve_planes(const struct kernel_window *w, int64_t planes, int64_t filters,
+                            const nn_real *x, const nn_real *weights, nn_real *y,
+                            void *scratch);
+
+/* convolution.c: the gradient of one plane with one filter (w->channels is not looked at),
+ * which adds to dx and dfilter; either may be NULL. */
 void kernel_plane_gradient(const struct kernel_window *w, const nn_real *x,
                            const nn_real *filter, const nn_real *dy, nn_real *dx,
                            nn_real *dfilter);

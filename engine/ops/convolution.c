@@ -159,7 +159,9 @@ static int64_t conv_workspace(const struct conv *c)
 {
     if (c->path == CONV_PACKED)
         return kernel_convolve_scratch(&c->window.k, c->filters);
-    if (c->path == CONV_PLANES || c->path == CONV_WHOLE || c->path == CONV_DIRECT)
+    if (c->path == CONV_PLANES)
+        return kernel_convolve_planes_scratch(&c->window.k);
+    if (c->path == CONV_WHOLE || c->path == CONV_DIRECT)
         return 0;
     int64_t rows = c->taps + (c->path == CONV_IMAGES ? c->filters : 0), elements;
     if (__builtin_mul_overflow(rows, c->tile, &elements) ||
@@ -170,15 +172,17 @@ static int64_t conv_workspace(const struct conv *c)
 
 /* A session plans for its largest batch. Where the rows were mixed, fewer of them can make
  * smaller planes, which are cut in another way and may take more: the most of all ways. */
-static int64_t conv_workspace_of_any_rows(const struct conv *c)
+static int64_t conv_workspace_of_any_rows(const struct conv *c, bool packed)
 {
-    if (c->path == CONV_PACKED)
+    if (c->path == CONV_PLANES)
+        return kernel_convolve_planes_most_scratch(&c->window.k);
+    if (packed)
         return kernel_convolve_most_scratch(&c->window.k, c->filters);
     int64_t columns = TILE_ELEMENTS / c->taps + NARROW_PRODUCT + c->window.k.out_w;
     if (columns < WIDE_PRODUCT)
         columns = WIDE_PRODUCT;
     struct conv widest = *c;
-    widest.path = c->path == CONV_PLANES ? CONV_PLANES : CONV_IMAGES;
+    widest.path = CONV_IMAGES;
     widest.tile = columns;
     return conv_workspace(&widest);
 }
@@ -201,7 +205,8 @@ static int Conv_infer(struct op_inference *inference, struct nn_error *error)
         return nn_fail(error, "B must be [%lld], not %s", (long long)n_filters,
                        shape_print(&b->shape, &(struct shape_text){""}));
     bool rows_are_rows = x->batch == 0 || x->batch == BATCH_NONE;
-    int64_t workspace = rows_are_rows ? conv_workspace(&c) : conv_workspace_of_any_rows(&c);
+    int64_t workspace =
+        rows_are_rows ? conv_workspace(&c) : conv_workspace_of_any_rows(&c, inference->packed);
     if (workspace < 0)
         return nn_fail(error, "the matrix of %lld taps by %lld positions is too large",
                        (long long)c.taps, (long long)c.tile);
@@ -281,16 +286,6 @@ static void conv_forward_tile(const struct conv *c, const struct conv_tile *tile
                    (size_t)c->positions * sizeof *y);
 }
 
-static void conv_forward_planes(const struct conv *c, const nn_real *x, const nn_real *w,
-                                nn_real *y)
-{
-    int64_t plane = c->window.k.height * c->window.k.width;
-    memset(y, 0, (size_t)conv_out(c) * sizeof *y);
-    for (int64_t m = 0; m < c->groups * c->filters; m++)
-        kernel_plane(&c->window.k, x + m / c->filters * plane, w + m * c->taps,
-                     y + m * c->positions);
-}
-
 /* Y [N, M/G] = X [N, K] W', and its images are that far from each other in x and y. */
 static void conv_forward_whole(const struct conv *c, const nn_real *x, const nn_real *w,
                                const nn_real *packed, nn_real *y)
@@ -350,7 +345,7 @@ static void Conv_forward(const struct op_call *call)
         const nn_real *xn = x + n * conv_in(&c);
         nn_real *yn = y + n * conv_out(&c);
         if (c.path == CONV_PLANES)
-            conv_forward_planes(&c, xn, w, yn);
+            kernel_convolve_planes(&c.window.k, c.groups, c.filters, xn, w, yn, call->scratch);
         for (int64_t g = 0; g < c.groups && c.path != CONV_PLANES; g++)
             conv_forward_group(&c, n, xn + g * x_group, w + g * c.filters * c.taps,
                                packed ? packed + g * packed_group : NULL, yn + g * y_group,
