@@ -16,7 +16,6 @@ enum { BUILDER_BATCH = 2 };
 struct layer_builder {
     struct network *network;
     struct op_value *types;     /* of the graph's values so far */
-    int types_capacity;
     char path[32];              /* of the layer: "layers[2]" */
     const char *name;
     int *undecided;             /* parameters whose initialiser depends on what follows */
