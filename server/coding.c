@@ -69,22 +69,29 @@ static int read_weight(const char *p)
     return weight > FULL || (*p && *p != ',') ? -1 : weight;
 }
 
-enum coding coding_accepted(const char *accept_encoding, bool *required)
+void coding_wish(struct coding_wishes *w, const char *accept_encoding)
 {
-    int weights[CODINGS] = {-1, -1, -1}, rest = -1; /* -1: is not named */
-
-    *required = false;
-    for (const char *p = accept_encoding; p && *p; p += *p == ',') {
+    w->asked = true;
+    for (const char *p = accept_encoding; *p; p += *p == ',') {
         p = skip_blanks(p);
         size_t size = strcspn(p, " \t,;");
         enum coding coding = named(p, size);
-        int weight = read_weight(p + size);
-        if (size == 1 && *p == '*' && weight >= 0)
-            rest = weight;
-        else if (coding != CODING_UNKNOWN && weight >= 0)
-            weights[coding] = weight;
+        short weight = (short)(read_weight(p + size) + 1);
+        if (size == 1 && *p == '*' && weight > 0)
+            w->rest = weight;
+        else if (coding != CODING_UNKNOWN && weight > 0)
+            w->weights[coding] = weight;
         p += strcspn(p, ",");
     }
+}
+
+enum coding coding_accepted(const struct coding_wishes *w, bool *required)
+{
+    int weights[CODINGS], rest = w->rest - 1; /* -1: is not named */
+
+    *required = false;
+    for (int i = 0; i < CODINGS; i++)
+        weights[i] = w->weights[i] - 1;
     for (int i = CODING_GZIP; i < CODINGS; i++)
         if (weights[i] < 0)
             weights[i] = rest > 0 ? rest : 0;

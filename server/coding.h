@@ -21,9 +21,18 @@ extern const char *const coding_names[CODINGS];
  * packed twice is UNKNOWN. */
 enum coding coding_of(const char *content_encoding);
 
-/* The coding that an Accept-Encoding header (NULL: none) prefers. *required: without it the
- * answer would not be acceptable. Where nothing that we have is acceptable: IDENTITY. */
-enum coding coding_accepted(const char *accept_encoding, bool *required);
+/* What the lines of Accept-Encoding say, which together are one list (RFC 9110, 5.3). Zeros:
+ * there was none. */
+struct coding_wishes {
+    bool asked;
+    short weights[CODINGS], rest; /* thousandths and 1 more; 0: is not named */
+};
+
+void coding_wish(struct coding_wishes *wishes, const char *accept_encoding);
+
+/* The coding that they prefer. *required: without it the answer would not be acceptable. Where
+ * nothing that we have is acceptable: IDENTITY. */
+enum coding coding_accepted(const struct coding_wishes *wishes, bool *required);
 
 /* unpacking */
 

@@ -96,8 +96,8 @@ void http_headers_add(struct http_headers *h, const char *name, size_t size, con
     else if (NAMED("content-encoding"))
         h->content_encoding =
             h->content_encoding ? "," : value; /* a list of two is no coding */
-    else if (NAMED("accept-encoding") && !h->accept_encoding)
-        h->accept_encoding = value;
+    else if (NAMED("accept-encoding"))
+        coding_wish(&h->wishes, value);
 #undef NAMED
 }
 
@@ -167,10 +167,8 @@ void http_request_begin(struct http_request *r, const char *method,
     r->json_length = read_json_length(headers->json_length);
     if (headers->content_encoding)
         r->coding = coding_of(headers->content_encoding);
-    if (headers->accept_encoding) {
-        r->asks_coding = true;
-        r->answer_coding = coding_accepted(headers->accept_encoding, &r->needs_coding);
-    }
+    r->asks_coding = headers->wishes.asked;
+    r->answer_coding = coding_accepted(&headers->wishes, &r->needs_coding);
     set_id(r, headers->id);
 }
 

@@ -22,7 +22,8 @@ struct http_pool {
 
 /* The headers that are looked at in any request. */
 struct http_headers {
-    const char *content_type, *id, *json_length, *content_encoding, *accept_encoding;
+    const char *content_type, *id, *json_length, *content_encoding;
+    struct coding_wishes wishes; /* of the answer */
     uint64_t length; /* of the body; 0 also when it is not known */
 };
 

@@ -117,8 +117,11 @@ static void an_accept_encoding_is_read_with_its_weights(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct coding_wishes wishes = {0};
         bool required;
-        enum coding coding = coding_accepted(rows[i].header, &required);
+        if (rows[i].header)
+            coding_wish(&wishes, rows[i].header);
+        enum coding coding = coding_accepted(&wishes, &required);
         if (coding != rows[i].coding || required != rows[i].required)
             fail_msg("%s: %d%s", rows[i].header, coding, required ? ", required" : "");
     }
@@ -431,6 +434,10 @@ static const struct {
     {"/health", "gzip", NULL, true, true},
     {"/nothing", "gzip", NULL, true, true},
     {"/metrics", "identity;q=0, gzip", "gzip", false, true},
+    /* Several lines are one list. */
+    {"/metrics", "br\r\nAccept-Encoding: gzip", "gzip", false, true},
+    {"/metrics", "gzip;q=0.5\r\nX-Other: 1\r\naccept-encoding: deflate", "deflate", false,
+     true},
 };
 
 static void an_answer_is_packed_for_who_accepts_it(void **state)

@@ -21,9 +21,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void check_headers(const uint8_t *data, size_t size)
 {
     char *text = strndup((const char *)data, size);
+    struct coding_wishes wishes = {0};
     bool required;
     MUST(text);
-    enum coding of = coding_of(text), accepted = coding_accepted(text, &required);
+    coding_wish(&wishes, text);
+    enum coding of = coding_of(text), accepted = coding_accepted(&wishes, &required);
     MUST((int)of <= CODING_UNKNOWN && (int)accepted < CODINGS);
     MUST(!required || accepted != CODING_IDENTITY);
     free(text);
