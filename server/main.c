@@ -306,7 +306,6 @@ static int serve(const struct options *o, struct nn_error *error)
     if (guards_open(&server.guards, o, error) < 0 || catch_signals(error) < 0 ||
         open_listeners(&a, o, error) < 0)
         goto done;
-    options_warn_of_variables();
     nn_engine_start();
     server.workers = open_workers(&server, error);
     if (!server.workers)
@@ -381,6 +380,7 @@ int main(int argc, char **argv)
         puts("ready");
         return 0;
     }
+    options_warn_of_variables();
     if (options.print_config) {
         if (print_config(&options, stdout, &error) < 0)
             goto fail;

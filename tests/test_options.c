@@ -115,6 +115,24 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
     fixture_close(&f);
 }
 
+static void misspelt_variables_are_named(void **state)
+{
+    static const char *const modes[] = {"--check", "--print-config"};
+    struct fixture f;
+    char text[8192];
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    for (int i = 0; i < 2; i++) {
+        const char *const arguments[] = {modes[i], "--models", f.models, NULL};
+        assert_int_equal(fixture_run(arguments, "PREDICTD_MAX_BACH=3", text, sizeof text), 0);
+        assert_non_null(strstr(text, "ignored\",\"name\":\"PREDICTD_MAX_BACH\""));
+        assert_int_equal(fixture_run(arguments, "PREDICTD_DATA=data", text, sizeof text), 0);
+        assert_null(strstr(text, "ignored"));
+    }
+    fixture_close(&f);
+}
+
 static const struct {
     const char *arguments[3], *variable, *says;
 } bad_options[] = {
@@ -261,6 +279,7 @@ int main(void)
         cmocka_unit_test(check_says_which_models_are_broken),
         cmocka_unit_test(check_looks_at_settings_ensembles_and_names),
         cmocka_unit_test(print_config_says_what_holds_and_who_set_it),
+        cmocka_unit_test(misspelt_variables_are_named),
         cmocka_unit_test(an_option_that_is_wrong_is_named),
         cmocka_unit_test(a_flag_wins_over_its_variable),
         cmocka_unit_test(the_readme_lists_the_flags_of_help),
