@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -45,6 +46,19 @@ void scratch_write(const char *name, const void *data, size_t size)
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, size, file), size);
     assert_int_equal(fclose(file), 0);
+}
+
+void scratch_write_below(const char *root, const char *top, const char *path,
+                         const char *text)
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s%s/%s", root, top, path);
+    for (char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(scratch_path(name), 0777);
+        *slash = '/';
+    }
+    scratch_write(name, text, strlen(text));
 }
 
 void *scratch_read(const char *name, size_t *size)

@@ -18,4 +18,9 @@ const char *scratch_path(const char *name);
 void scratch_write(const char *name, const void *data, size_t size);
 void *scratch_read(const char *name, size_t *size);
 
+/* Writes a text to the file <root><top>/<path> there, where `root` stands for that of a
+ * machine, and makes the folders on the way to it. */
+void scratch_write_below(const char *root, const char *top, const char *path,
+                         const char *text);
+
 #endif

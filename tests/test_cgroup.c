@@ -11,10 +11,6 @@
 #include "server/cgroup.h"
 #include "tests/scratch.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-
 #define V2 "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 100\nnr_throttled 7\n"
 #define V1 "nr_periods 30\nnr_throttled 20\nthrottled_time 2500000000\n"
 
@@ -53,19 +49,6 @@ static const struct machine {
     {"broken-lines", "\n:\n0:\n0::/\n", {{"cpu.stat", V2}}, true, {100, 7, 0}},
 };
 
-static void write_file(const char *machine, const char *folder, const char *path,
-                       const char *content)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s%s/%s", machine, folder, path);
-    for (char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(scratch_path(name), 0777);
-        *slash = '/';
-    }
-    scratch_write(name, content, strlen(content));
-}
-
 static void what_the_quota_took_is_read(void **state)
 {
     (void)state;
@@ -73,9 +56,10 @@ static void what_the_quota_took_is_read(void **state)
         const struct machine *m = &machines[i];
         struct cgroup_throttling t = {0};
         if (m->groups)
-            write_file(m->name, "/proc/self", "cgroup", m->groups);
+            scratch_write_below(m->name, "/proc/self", "cgroup", m->groups);
         for (size_t k = 0; k < 2 && m->files[k].path; k++)
-            write_file(m->name, "/sys/fs/cgroup", m->files[k].path, m->files[k].content);
+            scratch_write_below(m->name, "/sys/fs/cgroup", m->files[k].path,
+                                m->files[k].content);
         if (cgroup_read_throttling(scratch_path(m->name), &t) != m->known)
             fail_msg("%s: is it known?", m->name);
         if (m->known &&

@@ -13,9 +13,6 @@
 #include "tests/scratch.h"
 
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 
 struct machine {
     const char *name, *groups;          /* groups: /proc/self/cgroup */
@@ -46,29 +43,16 @@ static const struct machine machines[] = {
     {"broken-lines", "\n:\n0:\n0::/\n", {{"cpu.max", "100000 100000\n"}}, 1},
 };
 
-/* A file below the scratch folder, with the folders on the way to it. */
-static void write_file(const char *machine, const char *folder, const char *path,
-                       const char *content)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s%s/%s", machine, folder, path);
-    for (char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(scratch_path(name), 0777);
-        *slash = '/';
-    }
-    scratch_write(name, content, strlen(content));
-}
-
 static void quotas_bound_the_processors(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
         const struct machine *m = &machines[i];
         if (m->groups)
-            write_file(m->name, "/proc/self", "cgroup", m->groups);
+            scratch_write_below(m->name, "/proc/self", "cgroup", m->groups);
         for (size_t k = 0; k < 4 && m->files[k].path; k++)
-            write_file(m->name, "/sys/fs/cgroup", m->files[k].path, m->files[k].content);
+            scratch_write_below(m->name, "/sys/fs/cgroup", m->files[k].path,
+                                m->files[k].content);
         int found = processors_under(scratch_path(m->name), 8);
         if (found != m->expected)
             fail_msg("%s: %d processors, not %d", m->name, found, m->expected);
