@@ -91,7 +91,7 @@ static int number_after(const char *text, const char *key)
     return found ? atoi(found + strlen(key)) : -1;
 }
 
-void fixture_start(struct fixture *f, const char *const *arguments)
+void fixture_spawn(struct fixture *f, const char *const *arguments)
 {
     char path[FIXTURE_PATH], log[FIXTURE_PATH + 8];
     const char *argv[MAX_ARGUMENTS] = {path,     "--models",     f->models, "--port", "0",
@@ -113,6 +113,11 @@ void fixture_start(struct fixture *f, const char *const *arguments)
         execv(path, (char *const *)argv);
         _exit(127);
     }
+}
+
+void fixture_start(struct fixture *f, const char *const *arguments)
+{
+    fixture_spawn(f, arguments);
     for (int waited = 0; waited < PATIENCE; waited += 5) {
         char *text = fixture_log(f);
         bool listens = strstr(text, "\"listening\"") && strchr(text, '\n');

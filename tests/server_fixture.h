@@ -26,7 +26,10 @@ void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f);          /* kills a server that still runs */
 
 /* Starts the server with these arguments (NULL at the end, or NULL) besides the folder and
- * free ports, and waits until it listens. */
+ * free ports, and waits for nothing. */
+void fixture_spawn(struct fixture *f, const char *const *arguments);
+
+/* The same, and waits until it listens. */
 void fixture_start(struct fixture *f, const char *const *arguments);
 void fixture_wait_ready(struct fixture *f);
 

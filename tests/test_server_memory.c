@@ -17,14 +17,12 @@
 #include "tests/preload/failing_malloc.h"
 #include "tests/server_fixture.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -329,44 +327,26 @@ static void a_load_without_memory_can_be_repeated(void **state)
 
 /* starting */
 
-static pid_t spawn(const struct fixture *f)
-{
-    char log[FIXTURE_PATH + 8], path[600];
-    snprintf(log, sizeof log, "%s/log", f->folder);
-    snprintf(path, sizeof path, "%s/predictd", getenv("PREDICTD_BUILD"));
-    unlink(log);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        dup2(fd, 1);
-        dup2(fd, 2);
-        execl(path, path, "--models", f->models, "--host", "127.0.0.1", "--port", "0",
-              "--admin-port", "0", "--threads", "1", (char *)NULL);
-        _exit(127);
-    }
-    return pid;
-}
-
 /* Waits until the server says whether it is ready, or that it could not load, or ends. Returns
  * its status when it ended, else -1. */
-static int await(const struct fixture *f, pid_t pid, char **log)
+static int await(struct fixture *f, char **log)
 {
     int status;
     for (int waited = 0; waited < PATIENCE; waited++) {
-        bool ended = waitpid(pid, &status, WNOHANG) == pid;
+        bool ended = waitpid(f->pid, &status, WNOHANG) == f->pid;
         *log = fixture_log(f);
-        if (ended)
+        if (ended) {
+            f->pid = 0;
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        }
         if (strstr(*log, "ready\"") || strstr(*log, "\"reload failed\""))
             return -1;
         if (waited + 1 < PATIENCE)
             free(*log);
         usleep(1000);
     }
-    kill(pid, SIGABRT);
-    waitpid(pid, &status, 0);
+    kill(f->pid, SIGABRT);
+    fixture_wait(f);
     fail_msg("the server neither starts nor ends: %s", *log);
     return 0;
 }
@@ -381,24 +361,22 @@ static void assert_reloads(const char *log)
                          200);
 }
 
-static void start_with(const struct fixture *f, long n, bool sticky, long *failed)
+static void start_with(struct fixture *f, long n, bool sticky, long *failed)
 {
     char *log;
-    int status;
     arm(n, sticky);
-    pid_t pid = spawn(f);
-    int ended = await(f, pid, &log);
+    fixture_spawn(f, (const char *const[]){"--threads", "1", NULL});
+    int ended = await(f, &log);
     *failed = disarm();
     if (ended >= 0) {
         if (ended != 1 || !strstr(log, "predictd: "))
             fail_msg("allocation %ld%s: status %d: %s", n, sticky ? " and on" : "", ended, log);
     } else {
         assert_reloads(log);
-        assert_int_equal(kill(pid, SIGTERM), 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-            fail_msg("allocation %ld%s: stopped with %x: %s", n, sticky ? " and on" : "",
-                     (unsigned)status, log);
+        int status = fixture_stop(f);
+        if (status != 0)
+            fail_msg("allocation %ld%s: stopped with %d: %s", n, sticky ? " and on" : "",
+                     status, log);
     }
     free(log);
 }

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include "tests/server_fixture.h"
-#include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
 #include <pthread.h>
@@ -16,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,42 +69,22 @@ static void a_storm_of_hangups_ends_with_what_was_published_last(void **state)
 
 /* SIGTERM */
 
-/* Starts the server without waiting for anything. */
-static void spawn(struct fixture *f)
-{
-    const char *build = getenv("PREDICTD_BUILD");
-    char path[FIXTURE_PATH], log[FIXTURE_PATH + 8];
-    snprintf(path, sizeof path, "%s/predictd", build ? build : "build");
-    snprintf(log, sizeof log, "%s/log", f->folder);
-    unlink(log);
-    f->pid = fork();
-    assert_true(f->pid >= 0);
-    if (f->pid == 0) {
-        int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        dup2(fd, 1);
-        dup2(fd, 2);
-        execl(path, path, "--models", f->models, "--host", "127.0.0.1", "--port", "0",
-              "--admin-port", "0", "--threads", "1", (char *)NULL);
-        _exit(127);
-    }
-}
-
 /* The process ends by the signal as long as it has not said otherwise, later with 0: never by
  * anything else, and never not at all. */
 static void sigterm_while_starting_ends_the_server(void **state)
 {
+    static const char *const one_thread[] = {"--threads", "1", NULL};
     struct fixture f;
     double begun = seconds();
     (void)state;
 
     fixture_open(&f);
     publish_many(&f, 1);
-    fixture_serve(&f, (const char *const[]){"--threads", "1", NULL});
+    fixture_serve(&f, one_thread);
     double whole = seconds() - begun;
     assert_int_equal(fixture_stop(&f), 0);
     for (int i = 0; i < MOMENTS; i++) {
-        spawn(&f);
+        fixture_spawn(&f, one_thread);
         usleep((useconds_t)(whole * 1e6 * i / MOMENTS));
         int status = fixture_stop(&f);
         char *log = fixture_log(&f);
