@@ -259,7 +259,8 @@ static void who_waits_for_a_refusal_is_not_cut_off(void **state)
                                             "--body-timeout", "0.2", NULL});
     int first = socket_connect(f.port); /* has the only place */
     socket_send(first, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\n{");
-    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2)
+    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2 &&
+           fixture_metric(&f, "predictd_connections_cut_total{stage=\"body\"}") == 0)
         usleep(1000);
     for (int i = 0; i < N; i++) {
         fds[i] = socket_connect(f.port);
