@@ -26,6 +26,7 @@ struct registry {
     bool first;             /* what is there at the start has not been loaded */
     struct changes changes; /* of the folder */
     int64_t look;           /* clock_now() at which to look at it; 0: never */
+    uint64_t left_out;      /* the fingerprint of what was logged as such */
     bool served_asked;      /* the last task was for who does not wait */
 
     pthread_mutex_t lock;       /* guards what follows */
@@ -115,6 +116,13 @@ static void tell(struct reload_waiter *waiting, const struct reload_report *repo
     }
 }
 
+static void log_left_out(const struct found *found)
+{
+    for (size_t i = 0; i < found->n_left_out; i++)
+        log_event(LOG_WARNING, "left out", LOG_TEXT("path", found->left_out[i].path),
+                  LOG_TEXT("reason", found->left_out[i].reason));
+}
+
 static void run_task(struct registry *r, struct task *task)
 {
     struct reload_report report = {0};
@@ -125,6 +133,9 @@ static void run_task(struct registry *r, struct task *task)
     if (!read) {
         snprintf(report.problem, sizeof report.problem, "%s", error.text);
         r->counts.failed++;
+    } else if (task->scope.all) {
+        log_left_out(&found);
+        r->left_out = found.left_out_fingerprint;
     }
     run(r, task, read ? &found : NULL, &report);
     tell(task->waiting, &report);
@@ -150,6 +161,9 @@ static void look(struct registry *r)
         r->changes.unreadable = true;
     } else {
         r->changes.unreadable = false;
+        if (found.left_out_fingerprint != r->left_out)
+            log_left_out(&found);
+        r->left_out = found.left_out_fingerprint;
         if (changes_look(&r->changes, &found, &task.scope) && pause > CHANGES_SETTLE)
             pause = CHANGES_SETTLE;
         if (task.scope.n)
@@ -405,6 +419,7 @@ int registry_check(const struct registry_settings *s, const char *default_model,
 
     if (scan_folder(&found, s->models, error) < 0)
         return -1;
+    log_left_out(&found);
     struct table *table = table_rebuild(&rebuild, &report);
     int result = table ? check_entries(&report, error) : nn_fail(error, "%s", report.problem);
     if (check_names(s, default_model, &found, error) < 0)

@@ -76,6 +76,53 @@ static bool is_current(DIR *folder, const char *path)
            read.st_dev == now.st_dev && read.st_ino == now.st_ino;
 }
 
+/* what is left out */
+
+static int leave_out(struct found *found, const char *name, const char *below,
+                     const char *reason, struct nn_error *error)
+{
+    size_t size = strlen(name) + strlen(below) + 2;
+    struct left_out *grown = grow(found->left_out, found->n_left_out, sizeof *grown);
+    if (grown)
+        found->left_out = grown;
+    char *path = grown ? malloc(size) : NULL;
+    if (!path)
+        return nn_fail(error, "%s: out of memory", name);
+    snprintf(path, size, "%s%s%s", name, *below ? "/" : "", below);
+    found->left_out[found->n_left_out++] = (struct left_out){path, reason};
+    return 0;
+}
+
+static void take_back(struct found *found, size_t n)
+{
+    while (found->n_left_out > n)
+        free(found->left_out[--found->n_left_out].path);
+}
+
+/* Something in the folder of a model that is no version: may it be one that is misnamed? */
+static int look_at_other(struct found *found, const char *models, const char *name,
+                         const char *other, struct nn_error *error)
+{
+    bool is_bundle = strcmp(other, "model.safetensors") == 0;
+    char path[PATH_MAX];
+    struct file_identity id;
+    int n = snprintf(path, sizeof path, "%s/%s/%s%s", models, name, other,
+                     is_bundle ? "" : "/model.safetensors");
+    if (*other == '.' || n < 0 || n >= PATH_MAX || scan_identify(&id, path) < 0)
+        return 0;
+    return leave_out(found, name, other,
+                     is_bundle ? "expected the folder of a version around it"
+                               : "expected a version of 1 to 18 digits, no 0 first",
+                     error);
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct left_out *)a)->path, ((const struct left_out *)b)->path);
+}
+
+/* versions */
+
 static int by_version(const void *a, const void *b)
 {
     int64_t x = ((const struct found_version *)a)->version;
@@ -88,12 +135,14 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct found_model *)a)->name, ((const struct found_model *)b)->name);
 }
 
-static int read_versions(struct found_model *model, DIR *folder, const char *models,
-                         const char *name, struct nn_error *error)
+static int read_versions(struct found *all, struct found_model *model, DIR *folder,
+                         const char *models, const char *name, struct nn_error *error)
 {
     for (struct dirent *e; (e = readdir(folder));) {
         struct found_version found = {.version = name_version(e->d_name, strlen(e->d_name))};
         char bundle[PATH_MAX];
+        if (found.version < 0 && look_at_other(all, models, name, e->d_name, error) < 0)
+            return -1;
         if (found.version < 0)
             continue;
         scan_bundle_path(bundle, models, name, found.version);
@@ -117,9 +166,10 @@ static void note_problem(struct found_model *model, const char *name, const char
     snprintf(model->problem, sizeof model->problem, "%.200s: %s", path, reason);
 }
 
-static int scan_versions(struct found_model *model, const char *models, const char *name,
-                         struct nn_error *error)
+static int scan_versions(struct found *found, struct found_model *model, const char *models,
+                         const char *name, struct nn_error *error)
 {
+    const size_t n_left_out = found->n_left_out;
     char path[PATH_MAX];
     bool current = false;
     int result = 0;
@@ -129,6 +179,7 @@ static int scan_versions(struct found_model *model, const char *models, const ch
         return 0;
     for (int attempt = 0; attempt < ATTEMPTS && result == 0 && !current; attempt++) {
         model->n = 0;
+        take_back(found, n_left_out);
         DIR *folder = opendir(path);
         if (!folder && scan_is_absent(errno))
             return 0;
@@ -136,7 +187,7 @@ static int scan_versions(struct found_model *model, const char *models, const ch
             note_problem(model, name, path, strerror(errno));
             return 0;
         }
-        result = read_versions(model, folder, models, name, error);
+        result = read_versions(found, model, folder, models, name, error);
         current = is_current(folder, path);
         closedir(folder);
     }
@@ -173,15 +224,39 @@ static bool is_model(const struct found_model *m)
     return m->n || *m->problem || !scan_is_same(&m->config_file, &none);
 }
 
+/* A folder of this name is no model, whatever it holds; of what may not be read (lost+found)
+ * nobody can say. */
+static int look_at_misnamed(struct found *found, const char *models, const char *name,
+                            struct nn_error *error)
+{
+    const size_t n_left_out = found->n_left_out;
+    struct found_model model;
+
+    if (*name == '.')
+        return 0;
+    int result = scan_versions(found, &model, models, name, error);
+    bool held = found->n_left_out > n_left_out || (!*model.problem && is_model(&model));
+    free(model.versions);
+    take_back(found, n_left_out);
+    if (result < 0 || !held)
+        return result;
+    return leave_out(found, name, "",
+                     "expected a name of 1 to 64 letters, digits, '_', '-' and '.', no '.' "
+                     "first",
+                     error);
+}
+
 static int read_models(struct found *found, DIR *folder, const char *models,
                        struct nn_error *error)
 {
     int result = 0;
     for (struct dirent *e; result == 0 && (e = readdir(folder));) {
         struct found_model model;
-        if (!name_is_valid(e->d_name, strlen(e->d_name)))
+        if (!name_is_valid(e->d_name, strlen(e->d_name))) {
+            result = look_at_misnamed(found, models, e->d_name, error);
             continue;
-        result = scan_versions(&model, models, e->d_name, error);
+        }
+        result = scan_versions(found, &model, models, e->d_name, error);
         if (result < 0 || !is_model(&model)) {
             free(model.versions);
             continue;
@@ -217,6 +292,11 @@ int scan_folder(struct found *found, const char *models, struct nn_error *error)
         result = nn_fail(error, "%s: changes while it is read", models);
     if (found->n)
         qsort(found->models, found->n, sizeof *found->models, by_name);
+    if (found->n_left_out)
+        qsort(found->left_out, found->n_left_out, sizeof *found->left_out, by_path);
+    for (size_t i = 0; i < found->n_left_out; i++)
+        found->left_out_fingerprint = hash(found->left_out_fingerprint, found->left_out[i].path,
+                                           strlen(found->left_out[i].path) + 1);
     if (result < 0)
         scan_release(found);
     return result;
@@ -239,5 +319,7 @@ void scan_release(struct found *found)
     for (size_t i = 0; i < found->n; i++)
         free(found->models[i].versions);
     free(found->models);
+    take_back(found, 0);
+    free(found->left_out);
     *found = (struct found){0};
 }

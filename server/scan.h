@@ -22,9 +22,19 @@ struct found_model {
     uint64_t fingerprint;           /* changes with everything that is in here */
 };
 
+/* What would be a model or a version if only it were named so. Nothing that is named with a dot
+ * first is meant to be one. */
+struct left_out {
+    char *path; /* within the folder of models */
+    const char *reason;
+};
+
 struct found {
     size_t n;
     struct found_model *models; /* by name */
+    size_t n_left_out;
+    struct left_out *left_out;     /* by path */
+    uint64_t left_out_fingerprint; /* changes with it */
 };
 
 /* Links are followed; what is no model is left out. On failure nothing is owned. */

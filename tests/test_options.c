@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void check_says_which_models_are_broken(void **state)
 {
@@ -112,6 +113,41 @@ static void print_config_says_what_holds_and_who_set_it(void **state)
     run(&f, "--print-config", NULL, 1,
         "/a/serving.json: label: unknown key, did you mean \"labels\"?");
     unsetenv("PREDICTD_DEADLINE");
+    fixture_close(&f);
+}
+
+static void check_names_what_is_left_out_for_its_name(void **state)
+{
+    static const char *const names[] = {"my model", "v1.", "a\377"};
+    struct fixture f;
+    char text[8192], path[FIXTURE_PATH + 16];
+    (void)state;
+    fixture_open(&f);
+    const char *const arguments[] = {"--check", "--models", f.models, NULL};
+    publish_linear(f.models, "a", 1, 1);
+    publish_linear(f.models, ".hidden", 1, 1);
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    assert_null(strstr(text, "left out"));
+
+    for (int i = 0; i < 3; i++)
+        publish_linear(f.models, names[i], 1, 1);
+    publish_config(f.models, "all of them", "{\"ensemble\":[\"a\"]}");
+    snprintf(path, sizeof path, "%s/lost+found", f.models);
+    assert_int_equal(mkdir(path, 0), 0);
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    assert_non_null(strstr(text, "\"warning\",\"event\":\"left out\",\"path\":\"my model\","
+                                 "\"reason\":\"expected a name of 1 to 64 letters"));
+    assert_non_null(strstr(text, "\"path\":\"all of them\","));
+    assert_non_null(strstr(text, "\"left out\",\"path\":\"a"));
+    assert_null(strstr(text, "\"path\":\"v1."));
+    assert_null(strstr(text, "lost+found"));
+
+    /* A folder of versions is none of models. */
+    snprintf(path, sizeof path, "%s/a", f.models);
+    const char *const within[] = {"--check", "--models", path, NULL};
+    assert_int_equal(fixture_run(within, NULL, text, sizeof text), 1);
+    assert_non_null(strstr(text, "\"path\":\"1/model.safetensors\",\"reason\":\"expected the "
+                                 "folder of a version around it\""));
     fixture_close(&f);
 }
 
@@ -279,6 +315,7 @@ int main(void)
         cmocka_unit_test(check_says_which_models_are_broken),
         cmocka_unit_test(check_looks_at_settings_ensembles_and_names),
         cmocka_unit_test(print_config_says_what_holds_and_who_set_it),
+        cmocka_unit_test(check_names_what_is_left_out_for_its_name),
         cmocka_unit_test(misspelt_variables_are_named),
         cmocka_unit_test(an_option_that_is_wrong_is_named),
         cmocka_unit_test(a_flag_wins_over_its_variable),

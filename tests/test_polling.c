@@ -68,6 +68,33 @@ static void polling_follows_an_ensemble_and_its_members(void **state)
     fixture_end(&f);
 }
 
+static void what_is_left_out_for_its_name_is_told_once_and_at_each_reload(void **state)
+{
+    static const char told[] = "\"event\":\"left out\"";
+    struct fixture f;
+    char path[FIXTURE_PATH + 32], other[FIXTURE_PATH + 32];
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "m", 1, 1);
+    publish_linear(f.models, "my model", 1, 1);
+    fixture_serve(&f, polling);
+    /* Many looks, and changes of another model. */
+    for (int v = 2; v < 5; v++) {
+        publish_linear(f.models, "m", v, v);
+        await_version(&f, "m", v);
+    }
+    assert_int_equal(count_in_log(&f, told), 1);
+    snprintf(path, sizeof path, "%s/m/5", f.models);
+    snprintf(other, sizeof other, "%s/m/05", f.models);
+    publish_linear(f.models, "m", 5, 5);
+    assert_int_equal(rename(path, other), 0);
+    await_in_log(&f, "\"path\":\"m/05\",\"reason\":\"expected a version", 1);
+    assert_int_equal(request(f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    await_in_log(&f, "\"path\":\"m/05\"", 2);
+    assert_int_equal(version_of(&f, "m"), 4);
+    fixture_end(&f);
+}
+
 static void polling_reports_what_is_broken_once_for_each_change(void **state)
 {
     struct fixture f;
@@ -212,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polling_follows_the_folder_under_requests),
         cmocka_unit_test(polling_follows_an_ensemble_and_its_members),
+        cmocka_unit_test(what_is_left_out_for_its_name_is_told_once_and_at_each_reload),
         cmocka_unit_test(polling_reports_what_is_broken_once_for_each_change),
         cmocka_unit_test(polling_waits_for_what_is_being_written),
         cmocka_unit_test(polling_follows_a_volume_of_kubernetes),
