@@ -6,7 +6,6 @@
 #include <string.h>
 
 enum {
-    STANDARD_PRIORITIES = 3,
     SLOW_BATCH = 1000000, /* nanoseconds of SERVED_BATCH rows: above, the workers' */
     NUMBER_TIME = 40,     /* nanoseconds to write one: of many outputs it is most of the time */
     LONG_WORK = 5000000,  /* nanoseconds of one request that a loop may be busy */
@@ -96,7 +95,8 @@ struct lane_settings batcher_lane_settings(const struct serving_config *c, int64
         .max_batch = c->max_batch_size > 0 ? c->max_batch_size : max_batch,
         .max_queue = c->max_queue_size > 0 ? c->max_queue_size : max_queue,
         .delay = c->max_queue_delay_us > 0 ? c->max_queue_delay_us * 1000 : 0,
-        .priorities = c->priority_levels > 0 ? (int)c->priority_levels : STANDARD_PRIORITIES};
+        .priorities =
+            c->priority_levels > 0 ? (int)c->priority_levels : SERVING_STANDARD_PRIORITIES};
     lane.preferred = c->preferred_batch_size > 0 && c->preferred_batch_size < lane.max_batch
                          ? c->preferred_batch_size
                          : lane.max_batch;

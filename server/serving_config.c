@@ -368,13 +368,12 @@ static int check(const struct serving_config *c, unsigned seen, struct nn_error 
         return nn_fail(error,
                        "preferred_batch_size: expected at most max_batch_size, %lld, got %lld",
                        (long long)c->max_batch_size, (long long)c->preferred_batch_size);
-    if (c->default_priority_level > 0 && c->priority_levels < 0)
-        return nn_fail(error, "default_priority_level: \"priority_levels\" is missing");
-    if (c->default_priority_level > c->priority_levels)
+    int64_t levels = c->priority_levels > 0 ? c->priority_levels : SERVING_STANDARD_PRIORITIES;
+    if (c->default_priority_level > levels)
         return nn_fail(error,
                        "default_priority_level: expected at most priority_levels, %lld, got "
                        "%lld",
-                       (long long)c->priority_levels, (long long)c->default_priority_level);
+                       (long long)levels, (long long)c->default_priority_level);
     return 0;
 }
 

@@ -30,7 +30,8 @@ enum {
     SERVING_HEADER = 64,
     SERVING_MEMBERS = 16,
     SERVING_PRIORITIES = 10,
-    SERVING_FILE = 64 << 10, /* bytes that are read at most */
+    SERVING_STANDARD_PRIORITIES = 3, /* where nobody says how many */
+    SERVING_FILE = 64 << 10,         /* bytes that are read at most */
 };
 
 struct serving_label {

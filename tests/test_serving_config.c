@@ -52,8 +52,8 @@ static const struct {
     {"{\"priority_levels\":0}", "priority_levels: expected an integer from 1 to 10, got 0"},
     {"{\"default_priority_level\":0}",
      "default_priority_level: expected an integer from 1 to 10, got 0"},
-    {"{\"default_priority_level\":1}",
-     "default_priority_level: \"priority_levels\" is missing"},
+    {"{\"default_priority_level\":4}",
+     "default_priority_level: expected at most priority_levels, 3, got 4"},
     {"{\"default_priority_level\":3,\"priority_levels\":2}",
      "default_priority_level: expected at most priority_levels, 2, got 3"},
 
@@ -195,6 +195,10 @@ static void what_is_said_is_read(void **state)
 {
     struct serving_config c;
     (void)state;
+    read_sound(&c,
+               "{\"default_priority_level\":3}"); /* of 3 levels where nobody says how many */
+    assert_int_equal(c.default_priority_level, 3);
+    assert_int_equal(c.priority_levels, -1);
     read_sound(&c,
                " {\"version_policy\": {\"latest\": 3}, \"max_batch_size\": 8,\n"
                "\"max_queue_delay_us\": 250, \"max_queue_size\": 100, \"deadline_ms\": 40,\n"

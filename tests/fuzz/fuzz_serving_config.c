@@ -38,7 +38,8 @@ static void check_bounds(const struct serving_config *c)
         check_name(c->members[i]);
     MUST(c->n_members == 0 || c->n_labels + c->n_specific == 0);
     MUST(c->preferred_batch_size <= c->max_batch_size || c->max_batch_size == -1);
-    MUST(c->default_priority_level <= c->priority_levels && c->priority_levels <= 10);
+    MUST(c->default_priority_level <= (c->priority_levels < 0 ? 3 : c->priority_levels));
+    MUST(c->priority_levels <= 10);
     MUST(c->warmup >= 0 && c->warmup <= 65536 && c->threads <= 64);
 }
 
