@@ -242,6 +242,18 @@ double fixture_metric(const struct fixture *f, const char *sample)
     return found ? atof(found + strlen(line)) : -1;
 }
 
+void fixture_await_metric(const struct fixture *f, const char *sample, double value)
+{
+    double found = -1;
+    for (int waited = 0; waited < PATIENCE; waited += 5) {
+        found = fixture_metric(f, sample);
+        if (found >= value)
+            return;
+        pause_ms(5);
+    }
+    fail_msg("%s is %g, not %g", sample, found, value);
+}
+
 int64_t fixture_resident(const struct fixture *f)
 {
     char path[64];

@@ -58,6 +58,9 @@ char *fixture_log(const struct fixture *f);
  * server refuses the connection. */
 double fixture_metric(const struct fixture *f, const char *sample);
 
+/* Waits until a sample is no less than the value. */
+void fixture_await_metric(const struct fixture *f, const char *sample, double value);
+
 /* Resident memory of the server in bytes. */
 int64_t fixture_resident(const struct fixture *f);
 

@@ -173,8 +173,8 @@ static void who_is_turned_away_is_counted_by_the_reason(void **state)
         &f, (const char *const[]){"--access-log", "--max-queue", "1", "--threads", "1", NULL});
     int fd = socket_connect(f.port);
     socket_send(fd, "POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{");
-    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2)
-        continue; /* that one and the one that asks */
+    /* that one and the one that asks */
+    fixture_await_metric(&f, "predictd_http_requests_in_flight", 2);
     call(f.port, "POST", "/predict", "X-Request-ID: one\r\n", good_body, 503);
     assert_true(fixture_metric(&f, "predictd_requests_shed_total{reason=\"full\"}") == 1);
     assert_true(fixture_metric(&f, "predictd_requests_shed_total{reason=\"bytes\"}") == 0);

@@ -142,8 +142,7 @@ static void what_waits_when_the_time_is_over_is_told_so(void **state)
     int fd = socket_connect(f.port);
     socket_send(fd, "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n"
                     "{\"instances\":[[1,2,3,4]]}");
-    while (fixture_metric(&f, "predictd_http_requests_in_flight") < 2)
-        usleep(1000);
+    fixture_await_metric(&f, "predictd_http_requests_in_flight", 2);
     assert_int_equal(kill(f.pid, SIGTERM), 0);
     assert_int_equal(socket_answer(fd, body, sizeof body), 503);
     assert_string_equal(body, "{\"error\":\"the server is stopping\"}");

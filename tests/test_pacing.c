@@ -235,8 +235,7 @@ static void who_waits_for_a_refusal_takes_no_place_of_others(void **state)
     for (int i = 0; i < CLIENTS; i++)
         for (int k = 0; k < 4; k++)
             socket_send(clients[i].fd, full);
-    while (fixture_metric(&f, "predictd_requests_shed_total{reason=\"full\"}") < 50)
-        usleep(1000);
+    fixture_await_metric(&f, "predictd_requests_shed_total{reason=\"full\"}", 50);
     for (int i = 0; i < 20; i++)
         assert_int_equal(request(f.port, "POST", "/models/m/predict",
                                  "{\"instances\":[[1, 2, 3, 4]]}", NULL, 0),
@@ -289,8 +288,7 @@ static void refusals_that_wait_are_answered_when_the_server_stops(void **state)
     for (int round = 0; round < 8; round++)
         for (int i = 0; i < CLIENTS; i++)
             socket_send(clients[i].fd, prediction);
-    while (fixture_metric(&f, "predictd_requests_shed_total{reason=\"full\"}") < 50)
-        usleep(1000);
+    fixture_await_metric(&f, "predictd_requests_shed_total{reason=\"full\"}", 50);
     for (int i = 0; i < CLIENTS / 2; i++)
         close(clients[i].fd);
     assert_int_equal(kill(f.pid, SIGTERM), 0);

@@ -244,34 +244,24 @@ static void models_are_described(void **state)
 }
 
 /* Requests are counted when their answers were sent, which their clients may know before. */
-static void assert_metric_reaches(const char *sample, double expected)
-{
-    double value = fixture_metric(&shared, sample);
-    for (int i = 0; i < 250 && value < expected; i++) {
-        usleep(20000);
-        value = fixture_metric(&shared, sample);
-    }
-    if (value < expected)
-        fail_msg("%s is %g, not %g", sample, value, expected);
-}
-
 static void metrics_count_what_happened(void **state)
 {
     static const char answered[] = "predictd_http_requests_total{route=\"/predict\",code=\"200\"}";
     struct client *client = client_new();
     (void)state;
     reply_free(client_call(client, shared.port, "POST", "/predict", NULL, good_body));
-    assert_metric_reaches(answered, 1);
+    fixture_await_metric(&shared, answered, 1);
     double before = fixture_metric(&shared, answered);
     for (int i = 0; i < 5; i++)
         reply_free(client_call(client, shared.port, "POST", "/predict", NULL, good_body));
-    assert_metric_reaches(answered, before + 5);
+    fixture_await_metric(&shared, answered, before + 5);
     assert_true(fixture_metric(&shared, "predictd_model_load_duration_seconds{model=\"m\","
                                         "version=\"3\"}") > 0);
     assert_true(fixture_metric(&shared, "process_resident_memory_bytes") > 0);
-    assert_metric_reaches("predictd_http_request_duration_seconds_bucket{route=\"/predict\","
-                          "le=\"+Inf\"}",
-                          before + 5);
+    fixture_await_metric(&shared,
+                         "predictd_http_request_duration_seconds_bucket{route=\"/predict\","
+                         "le=\"+Inf\"}",
+                         before + 5);
     assert_true(
         fixture_metric(&shared, "predictd_batch_size_count{model=\"m\",version=\"3\"}") >=
         before + 5);

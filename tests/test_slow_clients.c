@@ -69,17 +69,6 @@ static int close_shared(void **state)
     return 0;
 }
 
-/* Waits for a sample to rise above a value. */
-static void wait_above(const struct fixture *f, const char *sample, double value)
-{
-    for (int waited = 0; waited < PATIENCE; waited += 50) {
-        if (fixture_metric(f, sample) > value)
-            return;
-        usleep(50000);
-    }
-    fail_msg("%s stays at %g", sample, value);
-}
-
 /* slow */
 
 /* What is sent at once, and what then comes again and again, a byte at a time. */
@@ -167,7 +156,7 @@ static void a_reader_that_never_reads_is_cut_off(void **state)
     (void)state;
 
     send_large(fd);
-    wait_above(&shared, sample, before);
+    fixture_await_metric(&shared, sample, before + 1);
     close(fd);
 }
 
@@ -191,7 +180,7 @@ static void an_endless_chunk_extension_does_not_keep_a_processor_busy(void **sta
     }
     usleep(500000);
     double used = fixture_metric(&shared, "process_cpu_seconds_total") - busy;
-    wait_above(&shared, sample, before + CLIENTS - 1);
+    fixture_await_metric(&shared, sample, before + CLIENTS);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
     if (used > 0.4)
@@ -225,7 +214,7 @@ static void an_endless_chunk_extension_is_cut_off_before_any_timeout(void **stat
         usleep(20000);
     }
     assert_int_equal(socket_answer(steady, NULL, 0), 200);
-    wait_above(&f, sample, 1);
+    fixture_await_metric(&f, sample, 2);
     close(steady);
     close(endless);
     fixture_end(&f);
@@ -420,7 +409,7 @@ static void connections_beyond_the_limit_are_closed_and_the_others_served(void *
     assert_in_range(served, 1, LIMIT);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);
-    wait_above(&f, "predictd_connections_refused_total", CLIENTS - LIMIT - 1);
+    fixture_await_metric(&f, "predictd_connections_refused_total", CLIENTS - LIMIT);
     fixture_end(&f);
 }
 
