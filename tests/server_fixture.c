@@ -280,6 +280,17 @@ void linear_reference(double scale, const double x[4], double y[3])
     }
 }
 
+char *linear_body(int n)
+{
+    char *body = malloc((size_t)n * strlen(",[1,2,3,4]") + 32), *end = body;
+    assert_non_null(body);
+    end += sprintf(end, "{\"instances\":[[1,2,3,4]");
+    for (int i = 1; i < n; i++)
+        end += sprintf(end, ",[1,2,3,4]");
+    sprintf(end, "]}");
+    return body;
+}
+
 static void version_path(char path[1024], const char *models, const char *name, int version,
                          const char *file)
 {

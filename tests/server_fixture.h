@@ -72,6 +72,9 @@ void publish_linear(const char *models, const char *name, int version, double sc
 /* The reference for it. */
 void linear_reference(double scale, const double x[4], double y[3]);
 
+/* The body of a prediction with n rows for it, each 1 2 3 4; the caller frees it. */
+char *linear_body(int n);
+
 /* Any bundle: `graph` is the graph's JSON, `tensors` JSON members of the header. */
 void publish_bundle(const char *models, const char *name, int version, const char *graph,
                     const char *tensors, const void *elements, size_t size);

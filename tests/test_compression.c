@@ -475,20 +475,9 @@ static void an_answer_is_packed_for_who_accepts_it(void **state)
     fixture_end(&f);
 }
 
-static char *many_rows(int n)
-{
-    char *body = malloc((size_t)n * 10 + 32), *end = body;
-    assert_non_null(body);
-    end += sprintf(end, "{\"instances\":[[1,2,3,4]");
-    for (int i = 1; i < n; i++)
-        end += sprintf(end, ",[1,2,3,4]");
-    sprintf(end, "]}");
-    return body;
-}
-
 static void predictions_are_packed_like_anything_else(void **state)
 {
-    char *body = many_rows(1000), *plain, *text;
+    char *body = linear_body(1000), *plain, *text;
     struct fixture f;
     struct client *c = client_new();
     (void)state;

@@ -50,14 +50,7 @@ static int open_shared(void **state)
     fixture_open(&shared);
     publish_linear(shared.models, "m", 1, 1);
     fixture_serve(&shared, arguments);
-
-    size_t size = 0;
-    large = malloc(INSTANCES * strlen(",[1,2,3,4]") + 64);
-    assert_non_null(large);
-    size += (size_t)sprintf(large, "{\"instances\":[[1,2,3,4]");
-    for (int i = 1; i < INSTANCES; i++)
-        size += (size_t)sprintf(large + size, ",[1,2,3,4]");
-    sprintf(large + size, "]}");
+    large = linear_body(INSTANCES);
     return 0;
 }
 

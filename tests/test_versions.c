@@ -309,10 +309,9 @@ static void a_long_body_does_not_hide_the_header(void **state)
 {
     struct fixture f;
     enum { ROWS = 4000 };
-    char *body = malloc(64 + ROWS * 16);
+    char *body = linear_body(ROWS);
     struct client *client = client_new();
     (void)state;
-    assert_non_null(body);
     fixture_open(&f);
     for (int v = 2; v <= 3; v++)
         publish_linear(f.models, "m", v, v);
@@ -320,10 +319,6 @@ static void a_long_body_does_not_hide_the_header(void **state)
               "{\"labels\":{\"stable\":{\"version\":2,\"weight\":1},\"canary\":"
               "{\"version\":3,\"weight\":1}},\"canary_header\":\"x-user-id\"}");
     fixture_serve(&f, NULL);
-    size_t size = (size_t)sprintf(body, "{\"instances\":[[1,2,3,4]");
-    for (int i = 1; i < ROWS; i++)
-        size += (size_t)sprintf(body + size, ",[1,2,3,4]");
-    sprintf(body + size, "]}");
     for (int user = 0; user < 16; user++) {
         static const char *const bodies[] = {good_body, NULL};
         char line[64];
