@@ -9,6 +9,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { ROOM = 4 << 20 }; /* bytes: much more than is taken meanwhile, also by others */
 
 struct tls_pair {
     atomic_int references;
@@ -23,6 +26,18 @@ struct tls {
     pthread_mutex_t lock; /* guards what follows */
     struct tls_pair *pair;
 };
+
+/* GMP aborts where there is no memory for a number, and libtasn1 4.19 writes all the same: both
+ * end the process. So neither a handshake nor the reading of a pair is begun where memory is
+ * about to run out. */
+static bool has_room(void)
+{
+    void *room = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return false;
+    munmap(room, ROOM);
+    return true;
+}
 
 /* pairs */
 
@@ -95,7 +110,7 @@ static int read_key(struct tls_pair *p, const struct tls *t, struct nn_error *er
 /* NULL: the error says why. */
 static struct tls_pair *read_pair(const struct tls *t, struct nn_error *error)
 {
-    struct tls_pair *p = calloc(1, sizeof *p);
+    struct tls_pair *p = has_room() ? calloc(1, sizeof *p) : NULL;
     if (!p) {
         nn_fail(error, "%s: out of memory", t->certificate_file);
         return NULL;
@@ -179,8 +194,17 @@ const char *tls_key(const struct tls_pair *p)
     return p->key.data;
 }
 
+static int before_hello(gnutls_session_t session, unsigned type, unsigned when,
+                        unsigned incoming, const gnutls_datum_t *message)
+{
+    (void)session, (void)type, (void)when, (void)incoming, (void)message;
+    return has_room() ? 0 : GNUTLS_E_MEMORY_ERROR;
+}
+
 int tls_present(const struct tls_pair *p, void *session)
 {
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_PRE,
+                                       before_hello);
     /* A ticket spares the certificate, so a new pair takes no tickets of an old one. */
     return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, p->credentials) < 0 ||
                    gnutls_session_ticket_enable_server(session, &p->tickets) < 0

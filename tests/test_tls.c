@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -401,6 +402,43 @@ static void bad_files_are_named_at_start(void **state)
     expect_refusal("/dev/null", made("first.key"), "/dev/null: expected a file");
 }
 
+/* Without memory for a signature the libraries below GnuTLS end the process. */
+static void a_handshake_is_begun_only_with_room_for_it(void **state)
+{
+    const char *plain = fixture_plain_build(); /* a sanitizer has no bounds */
+    char used[64], path[64];
+    struct rlimit limit;
+    struct secured s;
+    long pages;
+    (void)state;
+
+    if (!plain) {
+        print_message("skipped: there is no server without sanitizers\n");
+        skip();
+    }
+    setenv("PREDICTD_BUILD", plain, 1);
+    serve(&s, NULL);
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)s.f.pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(used, sizeof used, file));
+    fclose(file);
+    pages = strtol(used, NULL, 10);
+    assert_int_equal(prlimit(s.f.pid, RLIMIT_AS, NULL, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = (rlim_t)(pages * sysconf(_SC_PAGESIZE)) + (1 << 20);
+    assert_int_equal(prlimit(s.f.pid, RLIMIT_AS, &limit, NULL), 0);
+    assert_int_equal(call(s.f.port, made("first.crt"), "GET", "/health", NULL), 0);
+    assert_int_equal(request(s.f.admin_port, "GET", "/health", NULL, NULL, 0), 200);
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 500);
+    limit.rlim_cur = before;
+    assert_int_equal(prlimit(s.f.pid, RLIMIT_AS, &limit, NULL), 0);
+    assert_int_equal(call(s.f.port, made("first.crt"), "GET", "/health", NULL), 200);
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    fixture_end(&s.f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +452,8 @@ int main(void)
         cmocka_unit_test(who_does_not_finish_the_handshake_is_cut_off),
         cmocka_unit_test(who_speaks_no_tls_gets_no_answer),
         cmocka_unit_test(bad_files_are_named_at_start),
+        cmocka_unit_test(
+            a_handshake_is_begun_only_with_room_for_it), /* last: of another build */
     };
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
 }
