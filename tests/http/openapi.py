@@ -14,6 +14,11 @@ PAIR = {"inputs": [{"name": n, "datatype": "FP32", "shape": [-1, 2]} for n in "a
         "nodes": [{"op": "Add", "inputs": ["a", "b"], "outputs": ["sum"]},
                   {"op": "Mul", "inputs": ["a", "b"], "outputs": ["product"]}],
         "outputs": ["sum", "product"]}
+SQUARE = {"inputs": [{"name": "s", "datatype": "FP32", "shape": []}],
+          "nodes": [{"op": "Mul", "inputs": ["s", "s"], "outputs": ["square"]}], "outputs": ["square"]}
+SCALED = {"inputs": [{"name": "s", "datatype": "FP32", "shape": []}, {"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+          "nodes": [{"op": "Mul", "inputs": ["x", "s"], "outputs": ["scaled"]},
+                    {"op": "Identity", "inputs": ["s"], "outputs": ["by"]}], "outputs": ["scaled", "by"]}
 WILD = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}],
         "nodes": [{"op": "Div", "inputs": ["one", "x"], "outputs": ["inverse"]}], "outputs": ["inverse"]}
 
@@ -57,6 +62,8 @@ def write_all(folder):
     configure(folder, "iris", version_policy="all", labels={"stable": {"version": 2, "weight": 9},
                                                             "canary": {"version": 1, "weight": 1}})
     write_bundle(version(folder, "pair", 1), PAIR, [])
+    write_bundle(version(folder, "square", 1), SQUARE, [])
+    write_bundle(version(folder, "scaled", 1), SCALED, [])
     os.mkdir(os.path.join(folder, "mean"))
     configure(folder, "mean", ensemble=["iris", "iris-too"])
     write_linear(version(folder, "iris-too", 1))
@@ -264,6 +271,18 @@ def predictions(c, s):
         "inputs": [V2_INPUT], "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}]})
 
 
+def scalars(c, s):
+    """A tensor of rank 0 is a number, not an array; a model that mixes rows answers them together."""
+    for way in "/models/{m}/predict", "/v1/models/{m}:predict":
+        c.check(s, 200, "POST", way, {"m": "square"}, {"inputs": {"s": 3}})
+        c.check(s, 200, "POST", way, {"m": "square"}, {"instances": [3]})
+        c.check(s, 200, "POST", way, {"m": "scaled"}, {"inputs": {"s": 3, "x": [[1, 2], [3, 4]]}})
+        c.check(s, 200, "POST", way, {"m": "scaled"}, {"instances": [{"s": 3, "x": [1, 2]}]})
+    c.check(s, 200, "POST", "/v1/models/{m}:predict", {"m": "square"}, {"inputs": 3})
+    c.check(s, 200, "POST", "/v2/models/{m}/infer", {"m": "square"}, {
+        "inputs": [{"name": "s", "shape": [], "datatype": "FP32", "data": [3]}]})
+
+
 def infinities(c, s):
     """1/0 is nothing that JSON can say."""
     for way, names in TARGETS:
@@ -379,6 +398,7 @@ def main():
     check_document(document, schemas)
     c = Checker(document, schemas)
     predictions(c, open_)
+    scalars(c, open_)
     infinities(c, open_)
     questions(c, open_)
     for path in "/health", "/health/ready", "/v2/health/ready":
