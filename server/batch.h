@@ -40,10 +40,12 @@ struct batch {
     struct job *jobs, **last;
 };
 
-void turn_release(struct turn *turn);
+void turn_release(struct turn *turn); /* what it holds; no job is in a batch */
 
+/* The loop's counters of a version. */
 struct model_counters *batch_counters(const struct turn *turn, const struct served *served);
 
+/* Whether the model's deadline is over for a request, and the answer then: 504. */
 bool batch_is_late(const struct batch *batch, const struct http_request *request, int64_t now);
 int batch_answer_late(const struct turn *turn, const struct batch *batch,
                       struct http_request *request);
@@ -51,10 +53,10 @@ int batch_answer_late(const struct turn *turn, const struct batch *batch,
 int64_t batch_capacity(const struct batch *batch); /* rows */
 
 /* Makes room for `rows` in a batch that holds nothing, at least doubling it, so that a load
- * settles on the size it needs. */
+ * settles on the size it needs. -1: no memory. */
 int batch_reserve(struct batch *batch, int64_t rows, struct nn_error *error);
 
-/* Runs the first rows of the session, and counts. */
+/* Runs the first rows of the session, and counts. -1: the model refuses them, and why. */
 int batch_run(struct turn *turn, struct batch *batch, int64_t rows, struct nn_error *error);
 
 /* Counts the answer to a request; returns the time. */

@@ -132,7 +132,7 @@ struct http_application {
     struct connection_counters *counters;
 };
 
-/* The application is copied. */
+/* The application is copied; what it points to has to stay. NULL: the error says why. */
 struct http_daemon *http_open(const struct http_application *application,
                               struct nn_error *error);
 

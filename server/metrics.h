@@ -139,6 +139,8 @@ struct histogram_sum model_stats_histogram(struct model_stats *stats, size_t off
 void histogram_add(struct histogram *histogram, int64_t nanoseconds);
 void histogram_collect(struct histogram_sum *sum, struct histogram *part);
 uint64_t histogram_count(const struct histogram_sum *sum);
+
+/* A batch of so many rows was computed between these times, by clock_now(). */
 void metrics_count_batch(struct model_counters *counters, int64_t rows, int64_t began,
                          int64_t ended);
 
@@ -156,8 +158,11 @@ void metrics_begin(struct buffer *out, const char *name, const char *type, const
 void metrics_sample(struct buffer *out, const char *name, const char *labels, double value);
 void metrics_histogram(struct buffer *out, const char *name, const char *labels,
                        const struct histogram_sum *sum);
+
 /* Appends name="value" to labels, which hold `room` bytes. A value that is too long is cut. */
 void metrics_label(char *labels, size_t room, const char *name, const char *value);
+
+/* The histogram of how many rows batches had. */
 void metrics_sizes(struct buffer *out, const char *name, const char *labels,
                    struct model_stats *stats);
 

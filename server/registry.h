@@ -75,7 +75,8 @@ struct registry_settings {
     void *context;
 };
 
-/* Settings are copied. Starts the thread, which loads what is there first of all. */
+/* Settings are copied, but for their texts, which have to stay. Starts the thread, which loads
+ * what is there first of all. NULL: the error says why. */
 struct registry *registry_open(const struct registry_settings *settings,
                                struct nn_error *error);
 

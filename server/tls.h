@@ -40,7 +40,7 @@ const char *tls_key(const struct tls_pair *pair);
  * held until the session has ended. -1: no memory. */
 int tls_present(const struct tls_pair *pair, void *session);
 
-/* A client's side of a connection */
+/* a client's side of a connection */
 
 /* Shakes hands on a connected socket within so many milliseconds, with whoever is there:
  * nothing is verified. NULL: *why says why not. */
