@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum {
+    ANNOUNCED = 1 << 20,   /* bytes that are made room for before any of them has come */
     PACKED_MOST = 1 << 20, /* bytes of an answer: more would hold others up for too long */
     SMALL = 64 << 10,      /* bytes of a body or an answer that may come and go whatever
                             * others hold: a connection has one of them at a time */
@@ -57,7 +58,8 @@ void http_body_begin(struct http_request *r, const struct http_headers *headers)
                                (unsigned long long)length, a->max_body);
     } else if (length && is_too_much(r, length, length)) {
         r->status = refuse_bytes(r);
-    } else if (length && !r->coding && !buffer_reserve(&r->body, length)) {
+    } else if (length && !r->coding &&
+               !buffer_reserve(&r->body, length < ANNOUNCED ? length : ANNOUNCED)) {
         r->status = refuse_memory(r);
     }
 }

@@ -18,9 +18,11 @@
 
 static int n_begun, n_answered, n_finished, n_sent;
 
+static struct http_request *begun; /* the last */
+
 static int begin(struct http_request *r)
 {
-    (void)r;
+    begun = r;
     n_begun++;
     return 0;
 }
@@ -33,7 +35,7 @@ static int never_answer(struct http_request *r)
     return HTTP_PENDING;
 }
 
-enum { LARGE = 400000, SMALL = 1000 };
+enum { LARGE = 400000, SMALL = 1000, MAX_BODY = 64 << 20 };
 
 static int answer_by_path(struct http_request *r)
 {
@@ -113,7 +115,7 @@ static struct http_daemon *open_daemon(int (*answer)(struct http_request *reques
                                                  .answer = answer,
                                                  .suspended = suspended,
                                                  .finished = finished,
-                                                 .max_body = LARGE,
+                                                 .max_body = MAX_BODY,
                                                  .max_bytes = max_bytes,
                                                  .pack_from = SMALL,
                                                  .max_connections = 16,
@@ -317,6 +319,37 @@ static void small_bodies_are_read_while_others_hold_much(void **state)
     assert_int_equal(n_finished, n_begun);
 }
 
+/* To announce costs nothing. */
+static void memory_is_taken_for_what_has_come(void **state)
+{
+    enum { SENT = 3000000 };
+    static char bytes[SENT];
+    struct http_daemon *daemon = open_daemon(answer_by_path, MAX_BODY);
+    int client = connect_narrow(daemon);
+    (void)state;
+
+    int n = snprintf(bytes, sizeof bytes,
+                     "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", MAX_BODY);
+    assert_int_equal(send(client, bytes, (size_t)n, 0), n);
+    while (n_begun == 0)
+        turn(daemon);
+    turn(daemon);
+    assert_true(begun->body.capacity <= MAX_BODY / 32);
+    for (size_t sent = 0; sent < SENT;) {
+        ssize_t more = send(client, bytes + sent, SENT - sent, MSG_NOSIGNAL);
+        sent += more > 0 ? (size_t)more : 0;
+        turn(daemon);
+    }
+    while (begun->body.size < SENT)
+        turn(daemon);
+    assert_true(begun->body.capacity <= 2 * SENT);
+    close(client);
+    for (int i = 0; i < 10; i++)
+        turn(daemon);
+    http_close(daemon);
+    assert_int_equal(n_finished, n_begun);
+}
+
 static void what_comes_while_a_daemon_is_closed_is_refused(void **state)
 {
     static const char request[] =
@@ -350,6 +383,7 @@ int main(void)
         cmocka_unit_test(large_answers_of_a_turn_are_bounded),
         cmocka_unit_test(a_refusal_says_what_it_is),
         cmocka_unit_test(small_bodies_are_read_while_others_hold_much),
+        cmocka_unit_test(memory_is_taken_for_what_has_come),
         cmocka_unit_test(what_comes_while_a_daemon_is_closed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
