@@ -44,6 +44,7 @@ struct http_field {
 struct http_request {
     /* what came; stays until the request is finished */
     enum http_method method;
+    const char *verb;           /* the method as it was sent, a token */
     const char *path;           /* as it was sent: nothing decoded, without the query */
     const char *content_type;   /* NULL: none. Only until the body is read. */
     enum coding coding;         /* of the body as it comes; `body` is unpacked */

@@ -162,6 +162,7 @@ static enum http_method method_of(const char *name)
 void http_request_begin(struct http_request *r, const char *method,
                         const struct http_headers *headers)
 {
+    r->verb = method;
     r->method = method_of(method);
     r->content_type = headers->content_type;
     r->json_length = read_json_length(headers->json_length);

@@ -122,6 +122,8 @@ static void malformed_requests_are_refused(void **state)
         {"PUT", "/v1/models/default", "{}", 400,
          "{\"error\":\"Malformed request: PUT /v1/models/default\"}"},
         {"DELETE", "/v1/models/default", NULL, 400, "Malformed request: DELETE /v1/models/def"},
+        {"PURGE", "/v1/models/default", NULL, 400,
+         "{\"error\":\"Malformed request: PURGE /v1/models/default\"}"},
         {"GET", "/v1/models", NULL, 400, "{\"error\":\"Missing model name in request.\"}"},
         {"POST", "/v1/models/default/versions/9223372036854775808:predict", "{}", 400,
          "{\"error\":\"Failed to convert version: 9223372036854775808\"}"},

@@ -92,7 +92,7 @@ const char *route_methods(const struct route *route)
 static int refuse_path(struct http_request *r)
 {
     if (tfs_is_path(r->path))
-        return tfs_malformed(r, api_method_name(r->method));
+        return tfs_malformed(r);
     if (strncmp(r->path, "/v2/", 4) == 0)
         return http_error(r, 404, "Not Found");
     return http_error(r, 404, "there is nothing at this path");
@@ -101,7 +101,7 @@ static int refuse_path(struct http_request *r)
 static int refuse_method(struct http_request *r)
 {
     if (tfs_is_path(r->path))
-        return tfs_malformed(r, api_method_name(r->method));
+        return tfs_malformed(r);
     const char *methods = route_methods(r->route);
     http_add_field(r, "Allow", methods);
     if (r->route->foreign)

@@ -11,19 +11,14 @@ bool tfs_is_path(const char *path)
     return strncasecmp(path, "/v1/", 4) == 0;
 }
 
-int tfs_malformed(struct http_request *r, const char *method)
+int tfs_malformed(struct http_request *r)
 {
-    return http_error(r, 400, "Malformed request: %s %s", method, r->path);
+    return http_error(r, 400, "Malformed request: %s %s", r->verb, r->path);
 }
 
 int tfs_no_model(struct http_request *r)
 {
     return http_error(r, 400, "Missing model name in request.");
-}
-
-static int fail_malformed(struct http_request *r)
-{
-    return tfs_malformed(r, r->method == HTTP_POST ? "POST" : "GET");
 }
 
 /* Whether decimal digits are more than int64. */
@@ -53,7 +48,7 @@ static const struct served_model *find_model(struct http_request *r, int *status
     const struct served_model *model = table ? table_find(table, r->model) : NULL;
 
     if (r->version[strspn(r->version, "0123456789")] || (*r->version && *r->label))
-        *status = fail_malformed(r);
+        *status = tfs_malformed(r);
     else if (is_too_large(r->version))
         *status = http_error(r, 400, "Failed to convert version: %s", r->version);
     else if (!table)

@@ -15,6 +15,6 @@ int tfs_no_model(struct http_request *request);
 
 /* Everything below /v1/ that is no request of this interface is malformed: 400. */
 bool tfs_is_path(const char *path);
-int tfs_malformed(struct http_request *request, const char *method);
+int tfs_malformed(struct http_request *request);
 
 #endif
