@@ -558,13 +558,12 @@ void http_run(struct http_daemon *d)
 
 int http_n_connections(const struct http_daemon *d)
 {
-    return atomic_load_explicit(&((struct http_daemon *)d)->n_connections, memory_order_relaxed);
+    return atomic_load_explicit(&d->n_connections, memory_order_relaxed);
 }
 
 int http_n_requests(const struct http_daemon *d)
 {
-    return atomic_load_explicit(&((struct http_daemon *)d)->pool.n_requests,
-                                memory_order_relaxed);
+    return atomic_load_explicit(&d->pool.n_requests, memory_order_relaxed);
 }
 
 uint64_t http_n_begun(const struct http_daemon *d)

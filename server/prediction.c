@@ -69,7 +69,7 @@ struct prediction *prediction_new(struct http_request *request, const struct cod
             (struct prediction_part){.prediction = p,
                                      .index = i,
                                      .served = served->n_members ? served->members[i] : served};
-    p->served = served_share((struct served *)served);
+    p->served = served_share(served);
     if (!p->whole && make_outputs(p) < 0) {
         p->rows = (struct tensor_rows){0};
         prediction_free(p);

@@ -8,8 +8,9 @@
 
 /* versions */
 
-struct served *served_share(struct served *s)
+struct served *served_share(const struct served *served)
 {
+    struct served *s = (struct served *)served;
     atomic_fetch_add(&s->references, 1);
     return s;
 }

@@ -70,7 +70,8 @@ struct table {
     struct served_model *models[]; /* by name */
 };
 
-struct served *served_share(struct served *served);
+/* One more reference, the caller's. Nothing else of a version ever changes. */
+struct served *served_share(const struct served *served);
 void served_release(struct served *served); /* NULL is allowed */
 
 /* Room for so many versions and unserved ones; the rest is to be filled in. NULL: no memory. */

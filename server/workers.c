@@ -154,7 +154,7 @@ static void run_batch(struct workers *w, struct lane *l, int slot)
 {
     struct prediction_part *dropped = NULL;
     struct prediction *done = NULL;
-    struct served *served = served_share((struct served *)l->served);
+    struct served *served = served_share(l->served);
     struct lane_run run = {.seat = lane_sit(l), .max_batch = l->settings.max_batch};
 
     if (run.seat)
