@@ -39,19 +39,20 @@ void model_stats_free(struct model_stats *stats)
     free(stats);
 }
 
-uint64_t model_stats_sum(struct model_stats *stats, size_t offset)
+uint64_t model_stats_sum(const struct model_stats *stats, size_t offset)
 {
     uint64_t n = 0;
     for (int i = 0; i < stats->n; i++)
-        n += counter_read((struct counter *)((char *)&stats->loops[i] + offset));
+        n += counter_read((const struct counter *)((const char *)&stats->loops[i] + offset));
     return n;
 }
 
-struct histogram_sum model_stats_histogram(struct model_stats *stats, size_t offset)
+struct histogram_sum model_stats_histogram(const struct model_stats *stats, size_t offset)
 {
     struct histogram_sum sum = {0};
     for (int i = 0; i < stats->n; i++)
-        histogram_collect(&sum, (struct histogram *)((char *)&stats->loops[i] + offset));
+        histogram_collect(&sum,
+                          (const struct histogram *)((const char *)&stats->loops[i] + offset));
     return sum;
 }
 
@@ -66,7 +67,7 @@ void histogram_add(struct histogram *h, int64_t nanoseconds)
     counter_add(&h->nanoseconds, (uint64_t)nanoseconds);
 }
 
-void histogram_collect(struct histogram_sum *sum, struct histogram *part)
+void histogram_collect(struct histogram_sum *sum, const struct histogram *part)
 {
     for (int i = 0; i < METRICS_BUCKETS; i++)
         sum->buckets[i] += counter_read(&part->buckets[i]);
@@ -199,7 +200,7 @@ void metrics_histogram(struct buffer *out, const char *name, const char *labels,
 }
 
 void metrics_sizes(struct buffer *out, const char *name, const char *labels,
-                   struct model_stats *s)
+                   const struct model_stats *s)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < METRICS_SIZES; i++) {

@@ -33,7 +33,7 @@ static inline void counter_add(struct counter *c, uint64_t n)
     atomic_store_explicit(&c->value, value + n, memory_order_relaxed);
 }
 
-static inline uint64_t counter_read(struct counter *c)
+static inline uint64_t counter_read(const struct counter *c)
 {
     return atomic_load_explicit(&c->value, memory_order_relaxed);
 }
@@ -131,13 +131,13 @@ struct model_stats *model_stats_new(int n); /* all zero; NULL: no memory */
 void model_stats_free(struct model_stats *stats); /* NULL is allowed */
 
 /* What all threads have counted of the counter or histogram at this place in model_counters. */
-uint64_t model_stats_sum(struct model_stats *stats, size_t offset);
-struct histogram_sum model_stats_histogram(struct model_stats *stats, size_t offset);
+uint64_t model_stats_sum(const struct model_stats *stats, size_t offset);
+struct histogram_sum model_stats_histogram(const struct model_stats *stats, size_t offset);
 
 #define MODEL_SUM(stats, member) model_stats_sum(stats, offsetof(struct model_counters, member))
 
 void histogram_add(struct histogram *histogram, int64_t nanoseconds);
-void histogram_collect(struct histogram_sum *sum, struct histogram *part);
+void histogram_collect(struct histogram_sum *sum, const struct histogram *part);
 uint64_t histogram_count(const struct histogram_sum *sum);
 
 /* A batch of so many rows was computed between these times, by clock_now(). */
@@ -164,6 +164,6 @@ void metrics_label(char *labels, size_t room, const char *name, const char *valu
 
 /* The histogram of how many rows batches had. */
 void metrics_sizes(struct buffer *out, const char *name, const char *labels,
-                   struct model_stats *stats);
+                   const struct model_stats *stats);
 
 #endif

@@ -79,7 +79,8 @@ static double sum_of(const struct server *s, size_t offset)
 {
     uint64_t n = 0;
     for (int l = 0; l < s->n_loops; l++)
-        n += counter_read((struct counter *)((char *)s->loops[l].counters + offset));
+        n +=
+            counter_read((const struct counter *)((const char *)s->loops[l].counters + offset));
     return (double)n;
 }
 

@@ -67,7 +67,7 @@ static void write_counter(struct buffer *out, const struct table *t,
     metrics_begin(out, metric->name, "counter", metric->help);
     for (size_t m = 0; m < t->n; m++) {
         for (size_t i = 0; i < t->models[m]->n; i++) {
-            struct served *served = t->models[m]->versions[i];
+            const struct served *served = t->models[m]->versions[i];
             char labels[LABELS];
             version_labels(labels, served);
             metrics_sample(out, metric->name, labels,
@@ -79,7 +79,7 @@ static void write_counter(struct buffer *out, const struct table *t,
 
 /* what is counted otherwise */
 
-static uint64_t failures(struct model_stats *stats)
+static uint64_t failures(const struct model_stats *stats)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < FAILURES; i++)

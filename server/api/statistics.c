@@ -10,7 +10,7 @@
 #include "server/clock.h"
 
 /* Milliseconds since 1970; 0: never. */
-static int64_t last_batch(struct model_stats *stats)
+static int64_t last_batch(const struct model_stats *stats)
 {
     uint64_t last = 0;
     struct timespec now;
@@ -31,7 +31,7 @@ static void add_duration(struct buffer *out, const char *name, uint64_t n, uint6
                   (unsigned long long)nanoseconds);
 }
 
-static void write_batches(struct buffer *out, struct model_stats *stats)
+static void write_batches(struct buffer *out, const struct model_stats *stats)
 {
     const char *comma = "";
     buffer_add_text(out, ",\"batch_stats\":[");
@@ -51,7 +51,7 @@ static void write_batches(struct buffer *out, struct model_stats *stats)
     buffer_add_text(out, "]");
 }
 
-static void add_histogram(struct buffer *out, const char *name, struct model_stats *stats,
+static void add_histogram(struct buffer *out, const char *name, const struct model_stats *stats,
                           size_t offset)
 {
     struct histogram_sum sum = model_stats_histogram(stats, offset);
@@ -59,7 +59,7 @@ static void add_histogram(struct buffer *out, const char *name, struct model_sta
     buffer_add_text(out, ",");
 }
 
-static void write_stats(struct buffer *out, struct model_stats *stats)
+static void write_stats(struct buffer *out, const struct model_stats *stats)
 {
     static const struct {
         const char *name;
@@ -85,7 +85,7 @@ static void write_stats(struct buffer *out, struct model_stats *stats)
 
 static void write_model(struct buffer *out, const struct served *served)
 {
-    struct model_stats *stats = served->stats;
+    const struct model_stats *stats = served->stats;
 
     buffer_add_text(out, "{\"name\":");
     buffer_add_json_string(out, served->name);
