@@ -1,6 +1,17 @@
 #include "server/guards.h"
 
 #include "server/log.h"
+#include <time.h>
+
+/* Expired, it is presented all the same: some clients do not mind, and nothing at all would be
+ * worse for them. */
+static void log_certificate(struct tls *tls)
+{
+    int64_t expires = tls_expires(tls);
+    bool expired = expires <= time(NULL);
+    log_event(expired ? LOG_WARNING : LOG_INFO, expired ? "certificate expired" : "certificate",
+              LOG_TEXT("file", tls_file(tls)), LOG_INTEGER("expires", expires));
+}
 
 /* 0 also where no files are named. */
 static int open_tls(struct tls **tls, const char *certificate, const char *key,
@@ -11,8 +22,7 @@ static int open_tls(struct tls **tls, const char *certificate, const char *key,
     *tls = tls_open(certificate, key, error);
     if (!*tls)
         return -1;
-    log_event(LOG_INFO, "certificate", LOG_TEXT("file", certificate),
-              LOG_INTEGER("expires", tls_expires(*tls)));
+    log_certificate(*tls);
     return 0;
 }
 
@@ -50,7 +60,7 @@ static int reload_tls(struct tls *tls, struct nn_error *error)
         return 0;
     if (tls_reload(tls, &why) < 0)
         return kept("certificate kept", &why, error);
-    log_event(LOG_INFO, "certificate", LOG_INTEGER("expires", tls_expires(tls)));
+    log_certificate(tls);
     return 0;
 }
 

@@ -176,6 +176,11 @@ struct tls_pair *tls_take(struct tls *t)
     return pair;
 }
 
+const char *tls_file(const struct tls *t)
+{
+    return t->certificate_file;
+}
+
 int64_t tls_expires(struct tls *t)
 {
     struct tls_pair *pair = tls_take(t);

@@ -25,6 +25,9 @@ void tls_free(struct tls *tls); /* NULL is allowed */
  * is wrong, the old pair stays. */
 int tls_reload(struct tls *tls, struct nn_error *error);
 
+/* The certificate's file. */
+const char *tls_file(const struct tls *tls);
+
 /* When the certificate expires, in seconds since 1970. */
 int64_t tls_expires(struct tls *tls);
 

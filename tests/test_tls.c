@@ -259,6 +259,30 @@ static void metrics_say_when_it_expires_and_that_a_renewal_failed(void **state)
     fixture_end(&s.f);
 }
 
+static void an_expired_certificate_is_warned_of_and_presented(void **state)
+{
+    struct secured s;
+    char command[2048], text[8192];
+    (void)state;
+    serve(&s, NULL);
+    snprintf(command, sizeof command,
+             "openssl x509 -in %s -signkey %s -days 0 -out %s.new 2>/dev/null && mv %s.new %s",
+             s.certificate, s.key, s.certificate, s.certificate, s.certificate);
+    assert_int_equal(system(command), 0);
+    const char *const arguments[] = {"--check",     "--models",  s.f.models, "--tls-cert",
+                                     s.certificate, "--tls-key", s.key,      NULL};
+    assert_int_equal(fixture_run(arguments, NULL, text, sizeof text), 0);
+    assert_non_null(strstr(text, "\"warning\",\"event\":\"certificate expired\",\"file\":\""));
+    assert_int_equal(request(s.f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    char *log = fixture_log(&s.f);
+    assert_non_null(strstr(log, "\"certificate expired\",\"file\":\""));
+    free(log);
+    double expires =
+        metric(&s, "predictd_certificate_expiry_timestamp_seconds{listener=\"data\"}");
+    assert_true(expires > 0 && expires <= (double)time(NULL));
+    fixture_end(&s.f);
+}
+
 /* Whether openssl resumes its session of before. */
 static bool resumes(const struct secured *s, bool first)
 {
@@ -446,6 +470,7 @@ int main(void)
         cmocka_unit_test(each_listener_has_a_pair_of_its_own),
         cmocka_unit_test(a_health_check_of_a_plain_server_by_tls_says_what_is_wrong),
         cmocka_unit_test(a_reload_renews_the_certificate_of_new_connections),
+        cmocka_unit_test(an_expired_certificate_is_warned_of_and_presented),
         cmocka_unit_test(metrics_say_when_it_expires_and_that_a_renewal_failed),
         cmocka_unit_test(a_session_is_resumed_until_the_certificate_changes),
         cmocka_unit_test(renewals_leave_nothing_behind),
