@@ -271,11 +271,6 @@ static void end(struct http_request *r, bool sent)
     http_request_free(r);
 }
 
-static int refuse_at_end(struct http_request *r)
-{
-    return http_shed(r, SHED_DRAINING, http_error(r, 503, "the server is stopping"));
-}
-
 static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *data,
                               size_t *size, void **state)
@@ -305,7 +300,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *connection, cons
         }
     }
     if (!r->status && d->closing)
-        r->status = refuse_at_end(r);
+        r->status = http_refuse_at_end(r);
     if (!r->status) {
         int status = d->application.answer(r);
         if (status == HTTP_PENDING || status == HTTP_SUSPENDED) {
@@ -481,7 +476,7 @@ void http_close(struct http_daemon *d)
         continue;
     /* The library aborts when it is stopped with a suspended connection. */
     while (d->suspended)
-        http_finish(d->suspended, refuse_at_end(d->suspended));
+        http_finish(d->suspended, http_refuse_at_end(d->suspended));
     MHD_run(d->library); /* resumes, and asks for the answers */
     MHD_run(d->library); /* and sends them */
     MHD_stop_daemon(d->library);

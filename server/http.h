@@ -180,6 +180,9 @@ static inline int http_shed(struct http_request *request, enum shed why, int sta
     return status;
 }
 
+/* Refuses what nobody will answer any more: the server ends. Returns the status, 503. */
+int http_refuse_at_end(struct http_request *request);
+
 /* One more header for the answer; the texts have to stay until it is sent. */
 void http_add_field(struct http_request *request, const char *name, const char *value);
 

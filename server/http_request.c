@@ -193,6 +193,11 @@ int http_error(struct http_request *r, int status, const char *format, ...)
     return status;
 }
 
+int http_refuse_at_end(struct http_request *r)
+{
+    return http_shed(r, SHED_DRAINING, http_error(r, 503, "the server is stopping"));
+}
+
 void http_add_field(struct http_request *r, const char *name, const char *value)
 {
     if (r->n_fields < HTTP_FIELDS)

@@ -53,11 +53,6 @@ static size_t bytes_of(const struct prediction *p)
     return row * (size_t)p->rows.n;
 }
 
-static int refuse_at_end(struct http_request *r)
-{
-    return http_shed(r, SHED_DRAINING, http_error(r, 503, "the server is stopping"));
-}
-
 static void finish(struct workers *w, struct http_request *r, struct model_counters *c,
                    int status)
 {
@@ -114,7 +109,7 @@ static void settle_dropped(struct workers *w, struct prediction_part *dropped, i
         if (!p->request->stages.nanoseconds[STAGE_QUEUE])
             p->request->stages.nanoseconds[STAGE_QUEUE] = clock_now() - p->began;
         if (!p->status && w->stop)
-            p->status = refuse_at_end(p->request);
+            p->status = http_refuse_at_end(p->request);
         else if (!p->status)
             p->status =
                 prediction_answer_late(p->request, p->limit, counters_of(p->served, slot));
@@ -477,7 +472,7 @@ static int refuse(struct workers *w, const struct prediction *p)
     size_t bytes = bytes_of(p);
 
     if (w->stop)
-        return refuse_at_end(r);
+        return http_refuse_at_end(r);
     if (w->bytes > 0 && w->bytes + bytes > w->settings.max_bytes)
         return http_shed(r, SHED_BYTES,
                          http_error(r, 503, "too many bytes of predictions are in work"));
@@ -550,5 +545,5 @@ int workers_read(struct workers *w, struct http_request *r, const struct codec *
     if (!stop)
         return HTTP_SUSPENDED;
     reading_free(reading);
-    return refuse_at_end(r);
+    return http_refuse_at_end(r);
 }
