@@ -204,6 +204,7 @@ static void admin_verbs_need_the_token_on_either_port(void **state)
         assert_int_equal(call(port, "POST", verb, "Authorization: Bearer x", ""), 401);
         assert_int_equal(call(port, "POST", verb, "X-API-Key: " KEY, ""), 403);
         assert_int_equal(call(port, "POST", verb, "Authorization: Bearer " TOKEN, ""), 200);
+        assert_int_equal(call(port, "POST", verb, "X-API-Key: " TOKEN, ""), 200);
     }
     assert_int_equal(call(g.f.admin_port, "GET", "/health", NULL, NULL), 200);
     assert_int_equal(call(g.f.admin_port, "GET", "/metrics", NULL, NULL), 401);
