@@ -368,6 +368,11 @@ static int check(const struct serving_config *c, unsigned seen, struct nn_error 
         return nn_fail(error,
                        "preferred_batch_size: expected at most max_batch_size, %lld, got %lld",
                        (long long)c->max_batch_size, (long long)c->preferred_batch_size);
+    if (c->threads == 0 && c->max_queue_delay_us > 0)
+        return nn_fail(error,
+                       "max_queue_delay_us: expected 0, as threads is 0 and event loops do not "
+                       "wait, got %lld",
+                       (long long)c->max_queue_delay_us);
     int64_t levels = c->priority_levels > 0 ? c->priority_levels : SERVING_STANDARD_PRIORITIES;
     if (c->default_priority_level > levels)
         return nn_fail(error,

@@ -48,6 +48,8 @@ static const struct {
      "preferred_batch_size: expected an integer from 1 to 65536, got 0"},
     {"{\"preferred_batch_size\":9,\"max_batch_size\":8}",
      "preferred_batch_size: expected at most max_batch_size, 8, got 9"},
+    {"{\"threads\":0,\"max_queue_delay_us\":1}",
+     "max_queue_delay_us: expected 0, as threads is 0 and event loops do not wait, got 1"},
     {"{\"priority_levels\":11}", "priority_levels: expected an integer from 1 to 10, got 11"},
     {"{\"priority_levels\":0}", "priority_levels: expected an integer from 1 to 10, got 0"},
     {"{\"default_priority_level\":0}",
