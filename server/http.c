@@ -96,17 +96,35 @@ static bool is_draining(const struct http_daemon *d)
 
 /* the library's callbacks */
 
-static void add_header(struct MHD_Response *response, const char *name, const char *value)
+static bool add_header(struct MHD_Response *response, const char *name, const char *value)
 {
-    /* Without memory for a header the answer goes without it. */
-    (void)MHD_add_response_header(response, name, value);
+    return MHD_add_response_header(response, name, value) == MHD_YES;
 }
 
-static void add_number(struct MHD_Response *response, const char *name, size_t value)
+static bool add_number(struct MHD_Response *response, const char *name, size_t value)
 {
     char text[NUMBER_MAX_TEXT + 1];
     text[number_write_integer(text, (int64_t)value)] = 0;
-    add_header(response, name, text);
+    return add_header(response, name, text);
+}
+
+/* False: no memory. */
+static bool add_headers(const struct http_request *r, struct MHD_Response *response)
+{
+    bool all = true;
+    if (r->status != 204)
+        all &= add_header(response, "Content-Type",
+                          r->answer_type ? r->answer_type : "application/json");
+    all &= add_header(response, "X-Request-ID", r->id);
+    for (int i = 0; i < r->n_fields; i++)
+        all &= add_header(response, r->fields[i].name, r->fields[i].value);
+    if (r->retry_after)
+        all &= add_number(response, "Retry-After", (size_t)r->retry_after);
+    if (r->answer_json_length)
+        all &= add_number(response, "Inference-Header-Content-Length", r->answer_json_length);
+    if (r->closes || is_draining(r->daemon))
+        all &= add_header(response, "Connection", "close");
+    return all;
 }
 
 static enum MHD_Result send_answer(struct http_request *r)
@@ -130,20 +148,11 @@ static enum MHD_Result send_answer(struct http_request *r)
         MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_PERSISTENT);
     if (!response)
         return MHD_NO;
-    if (r->status != 204)
-        add_header(response, "Content-Type",
-                   r->answer_type ? r->answer_type : "application/json");
-    add_header(response, "X-Request-ID", r->id);
-    for (int i = 0; i < r->n_fields; i++)
-        add_header(response, r->fields[i].name, r->fields[i].value);
-    if (r->retry_after)
-        add_number(response, "Retry-After", (size_t)r->retry_after);
-    if (r->answer_json_length)
-        add_number(response, "Inference-Header-Content-Length", r->answer_json_length);
-    if (r->closes || is_draining(r->daemon))
-        add_header(response, "Connection", "close");
+    /* An answer without the header that says how to read it would be misread. */
     enum MHD_Result result =
-        MHD_queue_response(r->connection, (unsigned)r->status, response);
+        add_headers(r, response)
+            ? MHD_queue_response(r->connection, (unsigned)r->status, response)
+            : MHD_NO;
     MHD_destroy_response(response);
     watch_enter(&r->daemon->watch, &r->peer->watched, WATCH_ANSWER, clock_about());
     return result;
