@@ -188,6 +188,11 @@ static int publish(void *context, struct table *table)
     const char *problem = table_problem(table, text);
     log_event(problem ? LOG_WARNING : LOG_INFO, problem ? "not ready" : "ready",
               LOG_INTEGER("models", (int64_t)table->n), LOG_TEXT("reason", problem));
+    if (s->options->default_model && table->n > 0 &&
+        !table_find(table, s->options->default_model))
+        log_event(LOG_WARNING, "no default model", LOG_TEXT("model", s->options->default_model),
+                  LOG_TEXT("reason", "/predict is answered 404 until there is a model of this "
+                                     "name"));
     return 0;
 }
 

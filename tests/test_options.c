@@ -240,6 +240,26 @@ static void a_flag_wins_over_its_variable(void **state)
     fixture_close(&f);
 }
 
+static void a_default_model_that_is_not_there_is_warned_of(void **state)
+{
+    static const char told[] = "\"event\":\"no default model\",\"model\":\"b\"";
+    static const char *const arguments[] = {"--default-model", "b", NULL};
+    struct fixture f;
+    (void)state;
+    fixture_open(&f);
+    publish_linear(f.models, "a", 1, 1);
+    fixture_serve(&f, arguments);
+    assert_int_equal(request(f.port, "POST", "/predict", "{}", NULL, 0), 404);
+    publish_linear(f.models, "b", 1, 1);
+    assert_int_equal(request(f.admin_port, "POST", "/reload", "", NULL, 0), 200);
+    assert_int_equal(fixture_stop(&f), 0);
+    char *log = fixture_log(&f), *first = strstr(log, told);
+    assert_non_null(first);
+    assert_null(strstr(first + 1, told));
+    free(log);
+    fixture_close(&f);
+}
+
 /* "--flag V  help [default]" and the variable in the line below it, as README.md's table has
  * them: | `--flag V` | `VARIABLE` | default | help |. A default that is computed stands in its
  * column, too. What has no variable is explained in the text: the flag alone. */
@@ -319,6 +339,7 @@ int main(void)
         cmocka_unit_test(misspelt_variables_are_named),
         cmocka_unit_test(an_option_that_is_wrong_is_named),
         cmocka_unit_test(a_flag_wins_over_its_variable),
+        cmocka_unit_test(a_default_model_that_is_not_there_is_warned_of),
         cmocka_unit_test(the_readme_lists_the_flags_of_help),
         cmocka_unit_test(a_port_in_use_is_named),
     };
