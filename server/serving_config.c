@@ -404,6 +404,9 @@ int serving_config_read(struct serving_config *c, const char *text, size_t size,
     unsigned seen;
 
     serving_config_default(c);
+    json_scan_space(&r.scan);
+    if (r.scan.p == r.scan.end)
+        return nn_fail(error, "expected an object, got nothing");
     if (json_scan_document(text, size, error) < 0 ||
         read_object(&r, "", keys_of_file, N_KEYS, c, &seen) < 0)
         return -1;

@@ -17,7 +17,8 @@
 static const struct {
     const char *text, *says;
 } broken[] = {
-    {"", "unexpected end of the body"},
+    {"", "expected an object, got nothing"},
+    {" \n", "expected an object, got nothing"},
     {"[]", "expected an object, got an array"},
     {"null", "expected an object, got null"},
     {"{\"warmup\":1", "unexpected end of the body"},
