@@ -16,7 +16,6 @@
 #include "server/workers.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,7 +30,6 @@ enum {
     BUSY_PAUSE = 2,             /* the same when no loop has taken what it was given */
     ACCEPTED_AT_ONCE = 64,      /* before signals and the other listener have their turn */
     WAITING_BYTES = 256 << 20,  /* of rows that wait for workers */
-    LARGE_BLOCK = 1 << 20,      /* bytes of memory that the system gives by itself */
 };
 
 enum { DATA, ADMIN, LISTENERS };
@@ -368,9 +366,6 @@ int main(int argc, char **argv)
     struct options options;
     struct nn_error error = {0};
 
-    /* Large bodies and answers go back to the system when they are freed. The C library would
-     * raise this by itself to 32 MiB, and keep hundreds of them in every thread's heap. */
-    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to end */
     if (options_read(&options, argc, argv, &error) < 0)
