@@ -327,14 +327,16 @@ static bool overload(const char *what, const char *config, long seconds)
     printf("overload of a model %s, medians of %d rounds:\n", what, ROUNDS);
     double goodput = report_steps(steps);
     printf("    goodput %.2f of its peak at the end\n", goodput);
-    return promise(sound, "every request was served or refused") &
-           promise(goodput >= 0.9, "goodput at least 0.9 of its peak");
+    bool kept = promise(sound, "every request was served or refused");
+    kept &= promise(goodput >= 0.9, "goodput at least 0.9 of its peak");
+    return kept;
 }
 
 static bool soak_overload(long seconds)
 {
-    return overload("on the event loops", "{\"threads\":0}", seconds) &
-           overload("on worker threads", "{\"threads\":2}", seconds);
+    bool kept = overload("on the event loops", "{\"threads\":0}", seconds);
+    kept &= overload("on worker threads", "{\"threads\":2}", seconds);
+    return kept;
 }
 
 int main(int argc, char **argv)
