@@ -106,6 +106,18 @@ static void kernels_follow_the_window_anywhere(void **state)
     }
 }
 
+/* What one filter gives at output `at`. */
+static nn_real window_sum(const struct kernel_window *w, nn_real *x, const nn_real *filter,
+                          int64_t at)
+{
+    nn_real sum = 0;
+    for (int64_t k = 0; k < w->channels * w->kernel_h * w->kernel_w; k++) {
+        const nn_real *from = element_of(w, x, k, at);
+        sum += from ? filter[k] * *from : 0;
+    }
+    return sum;
+}
+
 /* All numbers are small integers again. */
 static void packed_filters_follow_the_window_anywhere(void **state)
 {
@@ -129,11 +141,7 @@ static void packed_filters_follow_the_window_anywhere(void **state)
             kernel_pack(true, m, taps, filters, taps, packed);
             kernel_convolve_packed(&w, m, x, packed, y, scratch);
             for (int64_t i = 0; i < m * positions; i++) {
-                nn_real sum = 0;
-                for (int64_t k = 0; k < taps; k++) {
-                    const nn_real *from = element_of(&w, x, k, i % positions);
-                    sum += from ? filters[i / positions * taps + k] * *from : 0;
-                }
+                nn_real sum = window_sum(&w, x, filters + i / positions * taps, i % positions);
                 if (!(y[i] == sum))
                     fail_msg("set %d, window %d, element %d: %g, by definition %g", set,
                              (int)seed, (int)i, (double)y[i], (double)sum);
@@ -169,11 +177,8 @@ static void planes_follow_the_window_anywhere(void **state)
             kernel_convolve_planes(&w, PLANES, n_filters, x, filters, y, scratch);
             for (int64_t i = 0; i < PLANES * n_filters * positions; i++) {
                 int64_t filter = i / positions, plane = filter / n_filters;
-                nn_real sum = 0;
-                for (int64_t k = 0; k < taps; k++) {
-                    const nn_real *from = element_of(&w, x + plane * size, k, i % positions);
-                    sum += from ? filters[filter * taps + k] * *from : 0;
-                }
+                nn_real sum =
+                    window_sum(&w, x + plane * size, filters + filter * taps, i % positions);
                 if (!(y[i] == sum))
                     fail_msg("set %d, window %d, element %d: %g, by definition %g", set,
                              (int)seed, (int)i, (double)y[i], (double)sum);

@@ -53,23 +53,31 @@ static void a_hundred_are_refused_at_once_and_the_others_wait(void **state)
     assert_int_equal(pacing_due(&p), 0);
 }
 
-/* Whoever is let go comes back at once. */
+/* Looks every `step` from `begin` until `end`; whoever is let go comes back at once, and has to
+ * wait again. Returns how many were let go. */
+static int let_go(struct pacing *p, int64_t begin, int64_t end, int64_t step)
+{
+    static struct paced *again[MANY];
+    int n = 0;
+    for (int64_t now = begin; now < end; now += step) {
+        int back = 0;
+        for (struct paced *taken; (taken = pacing_take(p, now)); n++)
+            again[back++] = taken;
+        for (int i = 0; i < back; i++)
+            assert_true(pacing_keep(p, again[i], now));
+    }
+    return n;
+}
+
 static void those_who_come_back_are_refused_evenly(void **state)
 {
     (void)state;
     struct pacing p = {0};
-    static struct paced refused[MANY], *again[MANY];
-    int64_t now = SECOND;
-    assert_true(refuse(&p, refused, 200, now) > 90);
+    static struct paced refused[MANY];
+    assert_true(refuse(&p, refused, 200, SECOND) > 90);
     for (int second = 0; second < 5; second++) {
-        int n = 0;
-        for (int64_t end = now + SECOND; now < end; now += MILLISECOND) {
-            int back = 0;
-            for (struct paced *taken; (taken = pacing_take(&p, now)); n++)
-                again[back++] = taken;
-            for (int i = 0; i < back; i++)
-                assert_true(pacing_keep(&p, again[i], now));
-        }
+        int64_t now = (1 + second) * SECOND;
+        int n = let_go(&p, now, now + SECOND, MILLISECOND);
         if (second > 0)
             assert_in_range(n, 200, 300);
     }
@@ -97,18 +105,11 @@ static void a_crowd_is_let_go_evenly(void **state)
     (void)state;
     enum { TENTHS = 50 };
     struct pacing p = {0};
-    static struct paced refused[MANY], *again[MANY];
+    static struct paced refused[MANY];
     int kept = refuse(&p, refused, MANY, SECOND);
-    int64_t now = SECOND;
     for (int tenth = 0; tenth < TENTHS; tenth++) {
-        int n = 0;
-        for (int64_t end = now + SECOND / 10; now < end; now += MILLISECOND) {
-            int back = 0;
-            for (struct paced *taken; (taken = pacing_take(&p, now)); n++)
-                again[back++] = taken;
-            for (int i = 0; i < back; i++)
-                assert_true(pacing_keep(&p, again[i], now));
-        }
+        int64_t now = SECOND + tenth * SECOND / 10;
+        int n = let_go(&p, now, now + SECOND / 10, MILLISECOND);
         if (tenth > 20)
             assert_in_range(n, kept / 20, 3 * kept / 20);
     }
@@ -119,16 +120,10 @@ static void after_an_overload_who_is_refused_alone_is_refused_at_once(void **sta
 {
     (void)state;
     struct pacing p = {0};
-    static struct paced refused[MANY], *again[MANY], alone;
-    int64_t now = SECOND;
-    refuse(&p, refused, MANY, now);
-    for (int64_t end = now + 20 * SECOND; now < end; now += 10 * MILLISECOND) {
-        int back = 0;
-        for (struct paced *taken; (taken = pacing_take(&p, now));)
-            again[back++] = taken;
-        for (int i = 0; i < back; i++)
-            assert_true(pacing_keep(&p, again[i], now));
-    }
+    static struct paced refused[MANY], alone;
+    int64_t now = 21 * SECOND;
+    refuse(&p, refused, MANY, SECOND);
+    let_go(&p, SECOND, now, 10 * MILLISECOND);
     while (pacing_end(&p))
         continue;
     for (int i = 0; i < 5; i++)
